@@ -1,1 +1,23 @@
+//! What the whole-system tests share: starting the two built binaries, the applications around them, and ending all of it.
+//!
+//! ```text
+//! Program ─spawn─▶ Running (killed with its descendants when dropped)      process
+//! Guest   evident-proxy --simulate in front of an upstream                 guest
+//! Client  evident-client with its ways in, and the policy for a Guest      client, policy
+//! HttpUpstream, EchoUpstream   small servers in this process               upstream
+//! free_port, until, listening  ports and waiting                           ports, wait
+//! python                       the Python with examples/requirements.txt   python
+//! ```
+//!
+//! Everything listens on loopback, takes ports that nobody else uses, and ends with the value that stands for it.
+//! Functions return `anyhow::Result`; the error carries the tail of the log of the program that failed.
 
+pub mod binaries;
+pub mod http;
+pub mod ports;
+pub mod process;
+pub mod python;
+pub mod upstream;
+pub mod wait;
+
+pub use process::{Finished, Program, Running};
