@@ -1,6 +1,13 @@
 #![doc = include_str!("../README.md")]
 
+pub mod binding;
+pub mod bundle;
 pub mod bytes;
+pub mod cert;
 pub mod crypto;
 pub mod digest;
+pub mod evidence;
+pub mod policy;
+pub mod tcb;
 pub mod time;
+pub mod wire;

@@ -1,0 +1,379 @@
+//! The body of ATTEST: everything that a verifier needs, and nothing that it may believe before something signed says it.
+
+use super::cbor::{CborError, Decoder, Encoder};
+use super::limits::*;
+use crate::digest::{Sha256Digest, bytes_type};
+
+bytes_type!(
+    /// A hash on a path of the tree.
+    Sibling, 32);
+
+/// What an ATTEST is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum AttestPurpose {
+    /// The first frame of a connection.
+    Initial = 1,
+    /// The answer to a CHALLENGE.
+    Reattest = 2,
+    /// A later confirmation by slower hardware.
+    HwConfirm = 3,
+}
+
+/// Form of a piece of hardware evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum HardwareFormat {
+    /// An SNP attestation report of 1,184 bytes.
+    SnpReport = 1,
+    /// The content of Azure's NV index.
+    HclBlob = 2,
+    /// Report, manifest and nonce of an SVSM.
+    SvsmManifest = 3,
+    /// A NitroTPM attestation document (COSE), beside a report.
+    NitroDocument = 4,
+}
+
+/// Bits of key 12 and of OPEN key 5: a feature is on when both sides set it.
+pub mod features {
+    /// After FIN in both directions the connection carries another OPEN.
+    pub const REUSE: u64 = 1 << 0;
+    /// Control connections and re-attestation.
+    pub const CONTROL: u64 = 1 << 1;
+    /// Unframed tunnels. Reserved.
+    pub const RAW: u64 = 1 << 2;
+}
+
+/// Media types of endorsements (key 8).
+pub mod media {
+    pub const CERTIFICATE: &str = "application/pkix-cert";
+    pub const CRL: &str = "application/pkix-crl";
+    /// The settings behind statement key 11: deterministic CBOR, a list of [name, value].
+    pub const SETTINGS: &str = "application/vnd.evident.settings+cbor";
+}
+
+/// A stapled endorsement: bytes of a media type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endorsement {
+    pub media_type: String,
+    pub bytes: Vec<u8>,
+}
+
+/// Something larger that WANT can ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartInfo {
+    pub name: String,
+    pub digest: Sha256Digest,
+    pub length: u32,
+    pub media_type: String,
+}
+
+/// ATTEST, parsed. Every field is a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attest {
+    pub purpose: AttestPurpose,
+    pub seq: u64,
+    /// The statement exactly as sent: B is over these bytes.
+    pub statement: Vec<u8>,
+    pub index: u64,
+    pub siblings: Vec<Sibling>,
+    pub hardware: Vec<(HardwareFormat, Vec<u8>)>,
+    pub endorsements: Vec<Endorsement>,
+    pub parts: Vec<PartInfo>,
+    /// DER certificates of a CA chain for the same TLS key, leaf first.
+    pub identity: Vec<Vec<u8>>,
+    /// The server wants the client's evidence before it forwards anything.
+    pub client_evidence_wanted: bool,
+    pub features: u64,
+    /// How long the guest keeps an attested connection that carries no tunnel, in milliseconds.
+    pub pool_idle_ms: u64,
+}
+
+const WHAT: &str = "ATTEST";
+
+impl Attest {
+    /// Strict: unknown keys below 64 refuse, above are ignored.
+    pub fn parse(body: &[u8]) -> Result<Self, CborError> {
+        if body.len() > MAX_ATTEST {
+            return Err(limit("ATTEST", body.len(), MAX_ATTEST));
+        }
+        let mut found = Fields::default();
+        let mut decoder = Decoder::new(body);
+        decoder.map(WHAT, 32, |d, key| found.read(d, key))?;
+        decoder.finish()?;
+        found.complete()
+    }
+
+    pub fn encode(&self) -> Vec<u8> {
+        let mut e = Encoder::new();
+        let optional = [
+            !self.endorsements.is_empty(),
+            !self.parts.is_empty(),
+            !self.identity.is_empty(),
+            self.client_evidence_wanted,
+        ];
+        e.map(8 + optional.iter().filter(|present| **present).count());
+        e.uint(1).uint(self.purpose as u64).uint(2).uint(self.seq);
+        e.uint(3).bytes(&self.statement).uint(4).uint(self.index);
+        e.uint(5).array(self.siblings.len());
+        for sibling in &self.siblings {
+            e.bytes(sibling.as_bytes());
+        }
+        e.uint(6).array(self.hardware.len());
+        for (format, bytes) in &self.hardware {
+            e.array(2).uint(*format as u64).bytes(bytes);
+        }
+        if !self.endorsements.is_empty() {
+            e.uint(8).array(self.endorsements.len());
+            for endorsement in &self.endorsements {
+                e.array(2).text(&endorsement.media_type).bytes(&endorsement.bytes);
+            }
+        }
+        if !self.parts.is_empty() {
+            e.uint(9).array(self.parts.len());
+            for part in &self.parts {
+                e.array(4).text(&part.name).bytes(part.digest.as_bytes());
+                e.uint(part.length.into()).text(&part.media_type);
+            }
+        }
+        if !self.identity.is_empty() {
+            e.uint(10).array(self.identity.len());
+            for certificate in &self.identity {
+                e.bytes(certificate);
+            }
+        }
+        if self.client_evidence_wanted {
+            e.uint(11).bool(true);
+        }
+        e.uint(12).uint(self.features).uint(13).uint(self.pool_idle_ms);
+        e.finish()
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    purpose: Option<AttestPurpose>,
+    seq: Option<u64>,
+    statement: Option<Vec<u8>>,
+    index: Option<u64>,
+    siblings: Option<Vec<Sibling>>,
+    hardware: Option<Vec<(HardwareFormat, Vec<u8>)>>,
+    endorsements: Vec<Endorsement>,
+    parts: Vec<PartInfo>,
+    identity: Vec<Vec<u8>>,
+    client_evidence_wanted: bool,
+    features: Option<u64>,
+    pool_idle_ms: Option<u64>,
+}
+
+impl Fields {
+    fn read(&mut self, d: &mut Decoder<'_>, key: u64) -> Result<(), CborError> {
+        match key {
+            1 => self.purpose = Some(purpose(d.uint()?)?),
+            2 => self.seq = Some(d.uint()?),
+            3 => self.statement = Some(d.bytes("statement", MAX_STATEMENT)?.to_vec()),
+            4 => self.index = Some(d.uint()?),
+            5 => {
+                let siblings = self.siblings.get_or_insert_default();
+                d.array("siblings", MAX_PATH, |d| {
+                    siblings.push(Sibling::from_bytes(d.array_of("sibling")?));
+                    Ok(())
+                })?;
+            }
+            6 => {
+                let hardware = self.hardware.get_or_insert_default();
+                d.array("hardware evidence", MAX_HARDWARE, |d| {
+                    let item = d.pair("hardware evidence", |d| {
+                        let format = hardware_format(d.uint()?)?;
+                        Ok((format, d.bytes("hardware evidence", MAX_HARDWARE_BYTES)?.to_vec()))
+                    })?;
+                    if hardware.iter().any(|(format, _)| *format == item.0) {
+                        return Err(CborError::Value { what: "hardware format, twice", value: item.0 as u64 });
+                    }
+                    hardware.push(item);
+                    Ok(())
+                })?;
+            }
+            8 => {
+                d.array("endorsements", MAX_ENDORSEMENTS, |d| {
+                    let endorsement = d.pair("endorsement", |d| {
+                        let media_type = d.text("media type", MAX_MEDIA_TYPE)?.to_owned();
+                        let limit = if media_type == media::CRL { MAX_CRL } else { MAX_CERTIFICATE };
+                        Ok(Endorsement { media_type, bytes: d.bytes("endorsement", limit)?.to_vec() })
+                    })?;
+                    self.endorsements.push(endorsement);
+                    Ok(())
+                })?;
+            }
+            9 => {
+                d.array("parts", MAX_LOGS, |d| {
+                    let part = part_info(d)?;
+                    if self.parts.iter().any(|other| other.name == part.name) {
+                        return Err(CborError::Value { what: "part name, twice", value: 9 });
+                    }
+                    self.parts.push(part);
+                    Ok(())
+                })?;
+            }
+            10 => {
+                d.array("identity", MAX_ENDORSEMENTS, |d| {
+                    self.identity.push(d.bytes("certificate", MAX_CERTIFICATE)?.to_vec());
+                    Ok(())
+                })?;
+            }
+            11 => self.client_evidence_wanted = d.bool()?,
+            12 => self.features = Some(d.uint()?),
+            13 => self.pool_idle_ms = Some(d.uint()?),
+            64.. => d.skip()?,
+            _ => return Err(CborError::UnknownKey { what: WHAT, key }),
+        }
+        Ok(())
+    }
+
+    fn complete(self) -> Result<Attest, CborError> {
+        let missing = |key| CborError::MissingKey { what: WHAT, key };
+        Ok(Attest {
+            purpose: self.purpose.ok_or(missing(1))?,
+            seq: self.seq.ok_or(missing(2))?,
+            statement: self.statement.ok_or(missing(3))?,
+            index: self.index.ok_or(missing(4))?,
+            siblings: self.siblings.ok_or(missing(5))?,
+            hardware: self.hardware.ok_or(missing(6))?,
+            endorsements: self.endorsements,
+            parts: self.parts,
+            identity: self.identity,
+            client_evidence_wanted: self.client_evidence_wanted,
+            features: self.features.ok_or(missing(12))?,
+            pool_idle_ms: self.pool_idle_ms.ok_or(missing(13))?,
+        })
+    }
+}
+
+fn limit(what: &'static str, seen: usize, limit: usize) -> CborError {
+    CborError::Limit { offset: 0, what, seen: seen as u64, limit: limit as u64 }
+}
+
+fn purpose(value: u64) -> Result<AttestPurpose, CborError> {
+    match value {
+        1 => Ok(AttestPurpose::Initial),
+        2 => Ok(AttestPurpose::Reattest),
+        3 => Ok(AttestPurpose::HwConfirm),
+        value => Err(CborError::Value { what: "purpose", value }),
+    }
+}
+
+fn hardware_format(value: u64) -> Result<HardwareFormat, CborError> {
+    match value {
+        1 => Ok(HardwareFormat::SnpReport),
+        2 => Ok(HardwareFormat::HclBlob),
+        3 => Ok(HardwareFormat::SvsmManifest),
+        4 => Ok(HardwareFormat::NitroDocument),
+        value => Err(CborError::Value { what: "hardware format", value }),
+    }
+}
+
+fn part_info(d: &mut Decoder<'_>) -> Result<PartInfo, CborError> {
+    let (mut name, mut digest, mut length, mut media_type, mut at) = (None, None, None, None, 0);
+    let count = d.array("part", 4, |d| {
+        match at {
+            0 => name = Some(d.text("part name", 32)?.to_owned()),
+            1 => digest = Some(Sha256Digest::from_bytes(d.array_of("part digest")?)),
+            2 => {
+                let value = d.uint()?;
+                let seen = usize::try_from(value).unwrap_or(usize::MAX);
+                length = Some(u32::try_from(value).ok().filter(|_| seen <= MAX_PART_TOTAL).ok_or(limit(
+                    "part",
+                    seen,
+                    MAX_PART_TOTAL,
+                ))?);
+            }
+            _ => media_type = Some(d.text("media type", MAX_MEDIA_TYPE)?.to_owned()),
+        }
+        at += 1;
+        Ok(())
+    })?;
+    match (name, digest, length, media_type) {
+        (Some(name), Some(digest), Some(length), Some(media_type)) => Ok(PartInfo { name, digest, length, media_type }),
+        _ => Err(CborError::Length { what: "part", wanted: 4, seen: count }),
+    }
+}
+
+#[cfg(test)]
+pub(crate) fn example() -> Attest {
+    Attest {
+        purpose: AttestPurpose::Initial,
+        seq: 0,
+        statement: vec![0xA0],
+        index: 1,
+        siblings: vec![Sibling::from_bytes([5; 32])],
+        hardware: vec![(HardwareFormat::SnpReport, vec![7; 1184])],
+        endorsements: vec![Endorsement { media_type: media::CERTIFICATE.into(), bytes: vec![1, 2] }],
+        parts: vec![PartInfo {
+            name: "settings".into(),
+            digest: Sha256Digest::from_bytes([3; 32]),
+            length: 9,
+            media_type: media::SETTINGS.into(),
+        }],
+        identity: vec![],
+        client_evidence_wanted: false,
+        features: 0,
+        pool_idle_ms: 60_000,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comes_back_as_it_went() {
+        let attest = example();
+        assert_eq!(Attest::parse(&attest.encode()), Ok(attest.clone()));
+        let bare = Attest { endorsements: vec![], parts: vec![], client_evidence_wanted: true, ..attest };
+        assert_eq!(Attest::parse(&bare.encode()), Ok(bare));
+    }
+
+    #[test]
+    fn proto_d7_a_ninth_endorsement_and_one_too_large_are_refused() {
+        let mut attest = example();
+        attest.endorsements = vec![attest.endorsements[0].clone(); 9];
+        let seen = Attest::parse(&attest.encode()).unwrap_err();
+        assert!(matches!(seen, CborError::Limit { what: "endorsements", seen: 9, limit: 8, .. }), "{seen}");
+        attest.endorsements = vec![Endorsement { media_type: media::CERTIFICATE.into(), bytes: vec![0; 4097] }];
+        assert!(matches!(
+            Attest::parse(&attest.encode()),
+            Err(CborError::Limit { what: "endorsement", seen: 4097, .. })
+        ));
+    }
+
+    #[test]
+    fn truncated_anywhere_is_refused() {
+        let body = example().encode();
+        for end in 0..body.len() {
+            assert!(Attest::parse(&body[..end]).is_err());
+        }
+    }
+
+    #[test]
+    fn the_same_hardware_format_twice_is_refused() {
+        let mut attest = example();
+        attest.hardware.push(attest.hardware[0].clone());
+        assert!(matches!(
+            Attest::parse(&attest.encode()),
+            Err(CborError::Value { what: "hardware format, twice", .. })
+        ));
+    }
+
+    #[test]
+    fn an_unknown_key_below_64_is_refused_and_one_above_is_ignored() {
+        let body = example().encode();
+        let with = |key: &[u8]| {
+            let mut changed = body.clone();
+            changed[0] += 1;
+            changed.extend(key);
+            Attest::parse(&changed)
+        };
+        assert_eq!(with(&[0x0E, 0]), Err(CborError::UnknownKey { what: "ATTEST", key: 14 }));
+        assert_eq!(with(&[0x18, 64, 0x81, 0]), Ok(example()));
+    }
+}
