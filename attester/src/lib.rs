@@ -1,1 +1,16 @@
+//! The guest's side of attestation: report devices, the endorsements of their signatures, and the batcher.
+//!
+//! ```text
+//!  TLS driver ── ChannelLeaf ──▶ batcher ── one request per batch ──▶ ReportDevice   configfs-tsm, /dev/sev-guest, simulator
+//!                    ▲               │
+//!                    └── Attestation ┘          endorse ◀── certificate table, else kds ──▶ AMD's KDS
+//! ```
+//!
+//! Nothing here decides what is trusted: reports and certificates are verified by `ratls`, whoever brought them.
 
+pub mod configfs;
+pub mod detect;
+pub mod device;
+pub mod sev_guest;
+
+pub use device::{DeviceError, DeviceReport, Pace, ReportDevice};
