@@ -1,0 +1,271 @@
+//! The appraisal policy: one TOML file that says what its author accepts.
+//!
+//! Contract: a key that is left out never accepts more than the strictest answer; an unknown key, an empty list or a zero digest
+//! is an error; there is no default policy and no key that turns verification off. The file is read as text by the caller, so
+//! this module opens nothing. The reference is `docs/policy.md`.
+
+mod document;
+mod error;
+mod identity;
+mod snp;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+pub use error::{PolicyError, PolicyProblem};
+pub use identity::{IdentityRule, IdentityRules, LaunchIdentity};
+pub use snp::{AbiVersion, AcceptedKey, Bit, MigrateMa, Mitigations, Permission, SnpRules, TcbFloors};
+
+use crate::binding::statement::{Profile, UpstreamScope};
+use crate::crypto;
+use crate::digest::Sha256Digest;
+use document::{Section, Source};
+
+/// Largest policy file that is read. Ten times a list of a thousand measurements.
+pub const MAX_POLICY_BYTES: usize = 1 << 20;
+
+/// `max_age` may be no longer than this; a longer one is a typo.
+const MAX_AGE_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// protocol.md §7.7: the default life of a connection.
+const MAX_AGE_DEFAULT: Duration = Duration::from_secs(24 * 3600);
+
+/// What the user accepts. Only made by [`AppraisalPolicy::parse`]; no `Default`, because there is no safe one.
+#[derive(Debug)]
+pub struct AppraisalPolicy {
+    file: String,
+    digest: Sha256Digest,
+    profiles: Vec<Profile>,
+    names: Vec<String>,
+    identity: IdentityRule,
+    snp: SnpRules,
+    crl: CrlRule,
+    simulator_root: Option<String>,
+    guest: GuestRules,
+    max_age: Duration,
+}
+
+/// Whether a chain without a revocation list is accepted. A list that is there is always checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrlRule {
+    Require,
+    IfPresent,
+}
+
+/// What is accepted of the guest's own statement.
+#[derive(Debug)]
+pub struct GuestRules {
+    /// Empty where the policy names none.
+    pub(crate) config: Vec<Sha256Digest>,
+    /// `OutsideGuest` accepts both.
+    pub(crate) upstream_scope: UpstreamScope,
+}
+
+const KEYS: &[&str] =
+    &["version", "profiles", "names", "identity", "snp", "endorsements", "roots", "guest", "freshness"];
+
+impl AppraisalPolicy {
+    /// Reads the text of a policy file; `file` names it in errors.
+    pub fn parse(text: &str, file: &str) -> Result<AppraisalPolicy, PolicyError> {
+        let source = Source { file, text };
+        if text.len() > MAX_POLICY_BYTES {
+            let problem = PolicyProblem::TooLarge { seen: text.len(), max: MAX_POLICY_BYTES };
+            return Err(source.error(0, "(file)", problem));
+        }
+        let document = DeTable::parse(text).map_err(|e| {
+            let offset = e.span().map_or(text.len(), |span| span.start);
+            source.error(offset, key_on_line(text, offset), PolicyProblem::Syntax(e.message().to_owned()))
+        })?;
+        let mut root = Section::open(source, String::new(), 0, document.get_ref(), KEYS)?;
+
+        let version = root.required("version", "version = 1")?;
+        match version.integer(u64::MAX)? {
+            1 => {}
+            n => return Err(version.error(PolicyProblem::Unsupported(format!("policy version {n}")))),
+        }
+        let policy = AppraisalPolicy {
+            file: file.to_owned(),
+            digest: crypto::sha256(&[text.as_bytes()]),
+            profiles: profiles(&mut root)?,
+            names: names(&mut root)?,
+            identity: identity::parse(&mut root)?,
+            snp: snp::parse(&mut root)?,
+            crl: endorsements(&mut root)?,
+            simulator_root: roots(&mut root)?,
+            guest: guest(&mut root)?,
+            max_age: freshness(&mut root)?,
+        };
+        refuse_chip_ids_under_vlek(&mut root, &policy.snp.signing_keys)?;
+        root.finish()?;
+        Ok(policy)
+    }
+
+    /// The name it was read under, for messages.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+    /// SHA-256 of the file's text: the policy's name in logs, verdicts and pool keys.
+    pub fn digest(&self) -> Sha256Digest {
+        self.digest
+    }
+    pub fn profiles(&self) -> &[Profile] {
+        &self.profiles
+    }
+    /// What applications may ask for: `host` or `host:port`, lower case.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+    pub fn identity(&self) -> &IdentityRule {
+        &self.identity
+    }
+    pub fn snp(&self) -> &SnpRules {
+        &self.snp
+    }
+    pub fn crl(&self) -> CrlRule {
+        self.crl
+    }
+    /// Path of a simulator's root, relative to the policy file's folder. Where it is `Some`, simulated evidence is accepted.
+    pub fn anchors_needed(&self) -> Option<&str> {
+        self.simulator_root.as_deref()
+    }
+    pub fn guest(&self) -> &GuestRules {
+        &self.guest
+    }
+    /// How long an accepted result may be relied on.
+    pub fn max_age(&self) -> Duration {
+        self.max_age
+    }
+}
+
+/// The text before `=` on the line of a syntax error, to name the key where there is one.
+fn key_on_line(text: &str, offset: usize) -> &str {
+    let start = text.as_bytes().get(..offset).and_then(|b| b.iter().rposition(|b| *b == b'\n')).map_or(0, |i| i + 1);
+    let line = text.get(start..).unwrap_or_default().lines().next().unwrap_or_default();
+    match line.split('=').next().map(str::trim) {
+        None | Some("") => "(syntax)",
+        Some(key) => key,
+    }
+}
+
+fn profiles(root: &mut Section<'_>) -> Result<Vec<Profile>, PolicyError> {
+    let entry = root.required("profiles", "the platforms that are accepted: profiles = [\"snp\"]")?;
+    entry.list(|e| {
+        let profile = e.word(&[
+            ("snp", Profile::Snp),
+            ("azure-snp", Profile::AzureSnp),
+            ("gcp-snp", Profile::GcpSnp),
+            ("aws-snp", Profile::AwsSnp),
+            ("svsm-snp", Profile::SvsmSnp),
+        ])?;
+        match profile {
+            Profile::Snp => Ok(profile),
+            _ => Err(e.error(PolicyProblem::Unsupported(format!("profile {:?}", e.text()?)))),
+        }
+    })
+}
+
+fn names(root: &mut Section<'_>) -> Result<Vec<String>, PolicyError> {
+    let Some(entry) = root.optional("names") else { return Ok(Vec::new()) };
+    entry.list(|e| {
+        let text = e.text()?;
+        // 253 is the longest DNS name; 6 more for a port.
+        let fits = !text.is_empty() && text.len() <= 253 + 6;
+        if fits && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b)) {
+            Ok(text.to_ascii_lowercase())
+        } else {
+            Err(e.value_error(text, "a host name or host:port, without wildcards"))
+        }
+    })
+}
+
+fn endorsements(root: &mut Section<'_>) -> Result<CrlRule, PolicyError> {
+    let Some(entry) = root.optional("endorsements") else { return Ok(CrlRule::IfPresent) };
+    let mut table = entry.section(&["crl"])?;
+    let crl = table
+        .required("crl", "\"require\" or \"if-present\"")?
+        .word(&[("require", CrlRule::Require), ("if-present", CrlRule::IfPresent)])?;
+    table.finish()?;
+    Ok(crl)
+}
+
+fn roots(root: &mut Section<'_>) -> Result<Option<String>, PolicyError> {
+    let Some(entry) = root.optional("roots") else { return Ok(None) };
+    let mut table = entry.section(&["simulator"])?;
+    let path = table.required("simulator", "the file of the simulator's root certificate")?;
+    table.finish()?;
+    match path.text()? {
+        "" => Err(path.value_error("", "the name of a file")),
+        text => Ok(Some(text.to_owned())),
+    }
+}
+
+fn guest(root: &mut Section<'_>) -> Result<GuestRules, PolicyError> {
+    let Some(entry) = root.optional("guest") else {
+        return Ok(GuestRules { config: Vec::new(), upstream_scope: UpstreamScope::InsideGuest });
+    };
+    let mut table = entry.section(&["config", "upstream_scope"])?;
+    let rules = GuestRules {
+        config: match table.optional("config") {
+            None => Vec::new(),
+            Some(e) => e.list(|e| e.hex(Sha256Digest::from_hex, Sha256Digest::is_zero))?,
+        },
+        upstream_scope: table.optional("upstream_scope").map_or(Ok(UpstreamScope::InsideGuest), |e| {
+            e.word(&[
+                ("inside", UpstreamScope::InsideGuest),
+                ("plaintext leaves the guest", UpstreamScope::OutsideGuest),
+            ])
+        })?,
+    };
+    table.finish()?;
+    Ok(rules)
+}
+
+/// Only evidence that hardware signed for this connection is accepted; the key is there so that a file can say it.
+fn freshness(root: &mut Section<'_>) -> Result<Duration, PolicyError> {
+    let Some(entry) = root.optional("freshness") else { return Ok(MAX_AGE_DEFAULT) };
+    let mut table = entry.section(&["hw", "max_age"])?;
+    if let Some(hw) = table.optional("hw")
+        && !hw.word(&[("connect", true), ("within", false)])?
+    {
+        return Err(hw.error(PolicyProblem::Unsupported("freshness \"within\"".to_owned())));
+    }
+    let max_age = match table.optional("max_age") {
+        None => MAX_AGE_DEFAULT,
+        Some(e) => {
+            let text = e.text()?;
+            duration(text)
+                .filter(|d| !d.is_zero() && *d <= MAX_AGE_LIMIT)
+                .ok_or_else(|| e.value_error(text, "a time such as \"24h\", \"30m\" or \"90s\", at most 168h"))?
+        }
+    };
+    table.finish()?;
+    Ok(max_age)
+}
+
+fn duration(text: &str) -> Option<Duration> {
+    let unit = match text.bytes().last()? {
+        b's' => 1,
+        b'm' => 60,
+        b'h' => 3600,
+        _ => return None,
+    };
+    let number = text.get(..text.len() - 1)?;
+    let count: u64 = number.bytes().all(|b| b.is_ascii_digit()).then(|| number.parse().ok())??;
+    Some(Duration::from_secs(count.checked_mul(unit)?))
+}
+
+/// A report under a VLEK carries no chip id, so such a policy could accept nothing.
+fn refuse_chip_ids_under_vlek(root: &mut Section<'_>, keys: &[AcceptedKey]) -> Result<(), PolicyError> {
+    if keys.contains(&AcceptedKey::Vcek) {
+        return Ok(());
+    }
+    match identity::chip_ids(root)? {
+        None => Ok(()),
+        Some(chip_ids) => Err(chip_ids.error(PolicyProblem::Conflict(
+            "can never hold: signing_keys lists only \"vlek\", whose reports carry no chip id",
+        ))),
+    }
+}
