@@ -1,1 +1,10 @@
+//! What both proxies need at the edge of the core: sockets, limits, tasks, TLS over sockets, telemetry.
+//!
+//! ```text
+//!  net ── limits ── tls ── framing ── tunnel ── relay        one connection, from accept to the last byte
+//!  tasks    telemetry  metrics  admin  notify  nofile       the process around it
+//! ```
+//!
+//! Everything here is async and does I/O; what is true about evidence is decided in `ratls`.
 
+pub mod net;

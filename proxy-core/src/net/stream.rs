@@ -1,0 +1,309 @@
+//! Connected local streams: reading, writing, dialling, and resetting.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
+
+use super::{Addr, Host, HostPort};
+
+/// What finds a peer that vanished, where the idle limit is off: probes after a minute of silence, the end after another.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
+
+/// A connected stream, TCP (with nodelay and keepalive) or unix.
+#[derive(Debug)]
+pub enum LocalStream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl LocalStream {
+    /// Ends a stream that did not end cleanly, so that the other side cannot take it for an end of file: TCP is reset
+    /// (SO_LINGER 0).
+    ///
+    /// A unix stream socket has no reset of its own and is closed; its other side reads an ordinary end of file, or
+    /// `ECONNRESET` if we left data unread. Where truncation must be visible, use TCP over loopback.
+    pub fn abort(self) {
+        if let LocalStream::Tcp(stream) = &self {
+            // Fails only on a socket that is not open.
+            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+impl From<TcpStream> for LocalStream {
+    fn from(stream: TcpStream) -> Self {
+        prepare_tcp(&stream);
+        LocalStream::Tcp(stream)
+    }
+}
+
+impl From<UnixStream> for LocalStream {
+    fn from(stream: UnixStream) -> Self {
+        LocalStream::Unix(stream)
+    }
+}
+
+/// Nodelay and keepalive are wishes: a kernel that refuses one still gives a usable stream.
+pub(super) fn prepare_tcp(stream: &TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
+    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+}
+
+/// Who is on the other end of an accepted stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    Tcp(SocketAddr),
+    /// Some process of this machine; the permissions of the socket file say which.
+    Unix,
+}
+
+impl Peer {
+    /// What per-source limits count by: an IPv4 address, an IPv6 /64 (what one customer has), and for all unix peers
+    /// together `0.0.0.0`, which no TCP peer has.
+    pub fn source(&self) -> IpAddr {
+        match self {
+            Peer::Unix => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Peer::Tcp(address) => match address.ip().to_canonical() {
+                IpAddr::V4(ip) => IpAddr::V4(ip),
+                IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() & !u128::from(u64::MAX))),
+            },
+        }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(address: SocketAddr) -> Self {
+        Peer::Tcp(address)
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Tcp(address) => SocketAddr::new(address.ip().to_canonical(), address.port()).fmt(f),
+            Peer::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    #[error("cannot resolve the name of {addr}")]
+    Resolve { addr: Addr, source: io::Error },
+    #[error("the name of {addr} has no address that may be used")]
+    NoAddress { addr: Addr },
+    #[error("nothing listens on {addr}")]
+    Refused { addr: Addr },
+    #[error("no answer from {addr} in time")]
+    TimedOut { addr: Addr },
+    #[error("no permission to connect to {addr}")]
+    Permission { addr: Addr },
+    #[error("no descriptors left to connect to {addr}; raise LimitNOFILE")]
+    Descriptors { addr: Addr, source: io::Error },
+    #[error("cannot connect to {addr}")]
+    Other { addr: Addr, source: io::Error },
+}
+
+/// Connects before `deadline`, name resolution included. The addresses of a name are tried in the resolver's order;
+/// each gets an equal share of the time that is left, so that one which swallows packets does not cost the others.
+pub async fn connect(addr: &Addr, deadline: Instant) -> Result<LocalStream, ConnectError> {
+    match tokio::time::timeout_at(deadline, connect_any(addr, deadline)).await {
+        Ok(result) => result,
+        Err(_) => Err(ConnectError::TimedOut { addr: addr.clone() }),
+    }
+}
+
+async fn connect_any(addr: &Addr, deadline: Instant) -> Result<LocalStream, ConnectError> {
+    let target = match addr {
+        Addr::Unix(path) => {
+            return UnixStream::connect(path).await.map(LocalStream::from).map_err(|e| classify(addr, e));
+        }
+        Addr::Tcp(target) => target,
+    };
+    let mut candidates =
+        resolve(target).await.map_err(|source| ConnectError::Resolve { addr: addr.clone(), source })?;
+    if addr.is_local() {
+        candidates.retain(|candidate| candidate.ip().to_canonical().is_loopback());
+    }
+    let mut failure = ConnectError::NoAddress { addr: addr.clone() };
+    for (tried, candidate) in candidates.iter().enumerate() {
+        let left = u32::try_from(candidates.len() - tried).unwrap_or(u32::MAX);
+        let share = deadline.saturating_duration_since(Instant::now()) / left;
+        match tokio::time::timeout(share, TcpStream::connect(candidate)).await {
+            Ok(Ok(stream)) => return Ok(stream.into()),
+            Ok(Err(e)) => failure = classify(addr, e),
+            Err(_) => failure = ConnectError::TimedOut { addr: addr.clone() },
+        }
+    }
+    Err(failure)
+}
+
+pub(super) async fn resolve(target: &HostPort) -> io::Result<Vec<SocketAddr>> {
+    match target.host() {
+        Host::Ip(ip) => Ok(vec![SocketAddr::new(*ip, target.port())]),
+        Host::Name(name) => Ok(tokio::net::lookup_host((name.as_str(), target.port())).await?.collect()),
+    }
+}
+
+fn classify(addr: &Addr, source: io::Error) -> ConnectError {
+    use rustix::io::Errno;
+    let addr = addr.clone();
+    match Errno::from_io_error(&source) {
+        // For a unix socket, no file is the same news as nobody listening.
+        Some(Errno::CONNREFUSED | Errno::NOENT) => ConnectError::Refused { addr },
+        Some(Errno::TIMEDOUT) => ConnectError::TimedOut { addr },
+        Some(Errno::ACCESS | Errno::PERM) => ConnectError::Permission { addr },
+        Some(Errno::MFILE | Errno::NFILE) => ConnectError::Descriptors { addr, source },
+        _ => ConnectError::Other { addr, source },
+    }
+}
+
+impl AsyncRead for LocalStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            LocalStream::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            LocalStream::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for LocalStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            LocalStream::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            LocalStream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            LocalStream::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            LocalStream::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            LocalStream::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            LocalStream::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            LocalStream::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            LocalStream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::Listener;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(5)
+    }
+
+    async fn pair(addr: &Addr) -> (LocalStream, LocalStream) {
+        let listener = Listener::bind(addr).await.unwrap();
+        let target = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(connect(&target, soon()), listener.accept());
+        (client.unwrap(), accepted.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn carries_bytes_both_ways_and_a_clean_end() {
+        let dir = tempfile::tempdir().unwrap();
+        for addr in [Addr::loopback(0), Addr::Unix(dir.path().join("s"))] {
+            let (mut a, mut b) = pair(&addr).await;
+            a.write_all(b"ping").await.unwrap();
+            a.shutdown().await.unwrap();
+            let mut seen = Vec::new();
+            b.read_to_end(&mut seen).await.unwrap();
+            assert_eq!(seen, b"ping");
+            b.write_all(b"pong").await.unwrap();
+            drop(b);
+            a.read_to_end(&mut seen).await.unwrap();
+            assert_eq!(seen, b"pingpong");
+        }
+    }
+
+    #[tokio::test]
+    async fn abort_is_not_an_end_of_file_on_tcp() {
+        let (mut a, b) = pair(&Addr::loopback(0)).await;
+        b.abort();
+        let error = a.read(&mut [0; 8]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn says_that_nothing_listens() {
+        let dir = tempfile::tempdir().unwrap();
+        let free = Listener::bind(&Addr::loopback(0)).await.unwrap().local_addr().unwrap();
+        for addr in [free, Addr::Unix(dir.path().join("none"))] {
+            assert!(matches!(connect(&addr, soon()).await, Err(ConnectError::Refused { .. })), "{addr}");
+        }
+    }
+
+    #[tokio::test]
+    async fn connecting_ends_at_its_deadline() {
+        // A listener whose backlog is full does not answer another SYN.
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into()).unwrap();
+        socket.listen(0).unwrap();
+        let addr = Addr::from(socket.local_addr().unwrap().as_socket().unwrap());
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            match connect(&addr, Instant::now() + Duration::from_millis(300)).await {
+                Ok(stream) => held.push(stream),
+                Err(ConnectError::TimedOut { .. }) => return,
+                Err(e) => panic!("{e}"),
+            }
+        }
+        panic!("the backlog never filled");
+    }
+
+    #[tokio::test]
+    async fn localhost_never_leaves_this_machine() {
+        let listener = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let Addr::Tcp(bound) = listener.local_addr().unwrap() else { panic!("a TCP listener") };
+        let target: Addr = format!("localhost:{}", bound.port()).parse().unwrap();
+        let (client, accepted) = tokio::join!(connect(&target, soon()), listener.accept());
+        client.unwrap();
+        accepted.unwrap();
+    }
+
+    #[test]
+    fn counts_peers_by_what_one_customer_has() {
+        let source = |text: &str| Peer::Tcp(text.parse().unwrap()).source().to_string();
+        assert_eq!(source("192.0.2.7:1"), "192.0.2.7");
+        assert_eq!(source("[::ffff:192.0.2.7]:1"), "192.0.2.7");
+        assert_eq!(source("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::");
+        assert_eq!(source("[2001:db8:1:2::9]:1"), source("[2001:db8:1:2:3:4:5:6]:1"));
+        assert_eq!(Peer::Unix.source(), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    }
+}
