@@ -1,1 +1,30 @@
+//! A software AMD-SP with roots of its own. **SIMULATED, PROVES NOTHING.**
+//!
+//! ```text
+//!   pki      ARK ─┬─ ASK  ── VCEK      certificates and CRL of AMD's shape, RSA-PSS and P-384
+//!                 └─ ASVK ── VLEK      (`der` writes them, `store` keeps them in a directory)
+//!   amd_sp   Config → SimulatedAmdSp → reports of 1184 bytes, signed by the VCEK or VLEK
+//!   controls latency, throttle, gate and failures of that device, while somebody else owns it
+//! ```
+//!
+//! The verifier runs unchanged over what this crate signs; that an ordinary chain ends in a root which only the user's policy
+//! can name is the whole difference (decision 1). So nothing here shares code with the verifier: layouts are written a second time,
+//! from the same documents. No release build holds this crate.
 
+#![forbid(unsafe_code)]
+
+pub mod amd_sp;
+
+pub mod controls;
+mod der;
+mod pem;
+pub mod pki;
+mod store;
+
+pub use amd_sp::{Config, SimulatedAmdSp, Tcb, Vek};
+pub use controls::{Controls, DeviceError, Failure};
+pub use pki::{Authority, Extension, LeafTemplate, Pki, RsaSize, Validity};
+pub use store::{ROOT_FILE, StoreError};
+
+/// What every line that a person sees says.
+pub const NOTICE: &str = "SIMULATED, PROVES NOTHING";
