@@ -7,4 +7,11 @@
 //!
 //! Everything here is async and does I/O; what is true about evidence is decided in `ratls`.
 
+pub mod duration;
+pub mod headers;
+pub mod limits;
 pub mod net;
+pub mod nofile;
+pub mod notify;
+pub mod tasks;
+pub mod tls;

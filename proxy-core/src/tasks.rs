@@ -1,0 +1,245 @@
+//! The one place where tasks are spawned, and where they are brought to an end.
+//!
+//! The life of a process has three phases. *Running*; *draining*, when the listeners stop and what is open may finish;
+//! and *ending*, at the drain deadline, when what is left is dropped at its next await. A dropped task closes its sockets
+//! without FIN, which the other side takes for an abort and not for an end of file.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+/// How long dropped tasks get to be dropped: they only wait for their next await.
+const ENDING_GRACE: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Running,
+    Draining,
+    Ending,
+}
+
+/// Spawns and tracks the tasks of one process (or of one proxy in a test). Cheap to clone; clones share the tasks.
+#[derive(Clone)]
+pub struct Tasks {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    phase: watch::Sender<Phase>,
+    open: AtomicUsize,
+    closed: Notify,
+}
+
+/// How a drain went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drained {
+    /// Every task finished by itself.
+    Clean,
+    /// So many tasks were still running at the deadline and were dropped.
+    Dropped(usize),
+}
+
+impl Tasks {
+    #[expect(clippy::new_without_default, reason = "a set of tasks is made once, on purpose")]
+    pub fn new() -> Self {
+        let phase = watch::Sender::new(Phase::Running);
+        Tasks { shared: Arc::new(Shared { phase, open: AtomicUsize::new(0), closed: Notify::new() }) }
+    }
+
+    /// Runs `future` until it is done or the process is ending. `what` names it in the log should it panic.
+    pub fn spawn<F>(&self, what: &'static str, future: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let open = Open::new(Arc::clone(&self.shared), what);
+        let mut phase = self.shared.phase.subscribe();
+        tokio::spawn(async move {
+            let _open = open;
+            let ending = async move {
+                // An error would mean that the sender is gone, which `_open` holds.
+                let _ = phase.wait_for(|phase| *phase == Phase::Ending).await;
+            };
+            tokio::select! {
+                biased;
+                () = ending => {}
+                () = future => {}
+            }
+        })
+    }
+
+    /// Runs a blocking function on the runtime's blocking threads. It cannot be dropped half-way, and the end of the
+    /// process does not wait for it beyond the drain.
+    pub fn spawn_blocking<F, T>(&self, what: &'static str, function: F) -> JoinHandle<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        let open = Open::new(Arc::clone(&self.shared), what);
+        tokio::task::spawn_blocking(move || {
+            let _open = open;
+            function()
+        })
+    }
+
+    /// How many tasks have not ended.
+    pub fn open(&self) -> usize {
+        self.shared.open.load(Ordering::Acquire)
+    }
+
+    pub fn is_draining(&self) -> bool {
+        *self.shared.phase.borrow() >= Phase::Draining
+    }
+
+    /// Becomes ready when the drain begins. Accept loops and idle connections wait on it beside their work.
+    pub async fn draining(&self) {
+        let mut phase = self.shared.phase.subscribe();
+        // An error would mean that the sender is gone, which `self` holds.
+        let _ = phase.wait_for(|phase| *phase >= Phase::Draining).await;
+    }
+
+    /// Begins the drain without waiting for it.
+    pub fn begin_drain(&self) {
+        self.advance(Phase::Draining);
+    }
+
+    /// Begins the drain, waits for all tasks until `deadline` has passed, then drops the rest.
+    pub async fn drain(&self, deadline: Duration) -> Drained {
+        self.advance(Phase::Draining);
+        if tokio::time::timeout(deadline, self.all_closed()).await.is_ok() {
+            return Drained::Clean;
+        }
+        let left = self.open();
+        self.advance(Phase::Ending);
+        let _ = tokio::time::timeout(ENDING_GRACE, self.all_closed()).await;
+        Drained::Dropped(left)
+    }
+
+    async fn all_closed(&self) {
+        loop {
+            let mut closed = pin!(self.shared.closed.notified());
+            closed.as_mut().enable();
+            if self.open() == 0 {
+                return;
+            }
+            closed.await;
+        }
+    }
+
+    fn advance(&self, to: Phase) {
+        self.shared.phase.send_if_modified(|phase| {
+            let forward = to > *phase;
+            *phase = to.max(*phase);
+            forward
+        });
+    }
+}
+
+/// Hyper spawns the streams of HTTP/2 connections through this.
+impl<F> hyper::rt::Executor<F> for Tasks
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, future: F) {
+        self.spawn("http", future);
+    }
+}
+
+struct Open {
+    shared: Arc<Shared>,
+    what: &'static str,
+}
+
+impl Open {
+    fn new(shared: Arc<Shared>, what: &'static str) -> Self {
+        shared.open.fetch_add(1, Ordering::AcqRel);
+        Open { shared, what }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(task = self.what, "a task panicked");
+        }
+        if self.shared.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.shared.closed.notify_waiters();
+        }
+    }
+}
+
+/// Waits for SIGTERM or SIGINT and says which. Call it once and early: from then on these signals no longer kill the
+/// process.
+pub fn termination() -> std::io::Result<impl Future<Output = &'static str>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_waits_for_what_is_open() {
+        let tasks = Tasks::new();
+        tasks.spawn("test", tokio::time::sleep(Duration::from_secs(5)));
+        assert_eq!(tasks.open(), 1);
+        assert_eq!(tasks.drain(Duration::from_secs(6)).await, Drained::Clean);
+        assert_eq!(tasks.open(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_open_at_the_deadline_is_dropped() {
+        let tasks = Tasks::new();
+        let (held, dropped) = oneshot::channel::<()>();
+        tasks.spawn("test", async move {
+            let _held = held;
+            std::future::pending::<()>().await;
+        });
+        assert_eq!(tasks.drain(Duration::from_secs(6)).await, Drained::Dropped(1));
+        assert!(dropped.await.is_err());
+        assert_eq!(tasks.open(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_waits_for_tasks_that_tasks_spawn() {
+        let tasks = Tasks::new();
+        let inner = tasks.clone();
+        tasks.spawn("outer", async move {
+            inner.draining().await;
+            inner.clone().spawn("inner", tokio::time::sleep(Duration::from_secs(3)));
+        });
+        let started = tokio::time::Instant::now();
+        assert_eq!(tasks.drain(Duration::from_secs(10)).await, Drained::Clean);
+        assert_eq!(started.elapsed().as_secs(), 3);
+    }
+
+    #[tokio::test]
+    async fn says_that_the_drain_has_begun() {
+        let tasks = Tasks::new();
+        assert!(!tasks.is_draining());
+        tasks.begin_drain();
+        tasks.draining().await;
+        assert!(tasks.is_draining());
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_counted_back() {
+        let tasks = Tasks::new();
+        let task = tasks.spawn("test", async { panic!("expected by the test") });
+        assert!(task.await.unwrap_err().is_panic());
+        assert_eq!(tasks.drain(Duration::from_secs(5)).await, Drained::Clean);
+    }
+}
