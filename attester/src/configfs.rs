@@ -118,7 +118,7 @@ impl ConfigfsTsm {
         if self.number("generation")? != written {
             return Ok(Round::Raced);
         }
-        DeviceReport::check(report, certificates, report_data, self.vmpl).map(Round::Done)
+        DeviceReport::over(report_data, report, certificates)?.at_vmpl(self.vmpl).map(Round::Done)
     }
 
     fn path(&self, attribute: &str) -> PathBuf {

@@ -1,7 +1,7 @@
 //! What the rest of the program knows of report hardware: one blocking question with one answer.
 //!
 //! Assumes that a device answers one request at a time and may take seconds; the batcher gives it a thread of its own. Does not
-//! verify the report: the device lives in the guest's kernel, but what it hands over passed through the host, so [`DeviceReport::check`]
+//! verify the report: the device lives in the guest's kernel, but what it hands over passed through the host, so [`DeviceReport::over`]
 //! refuses only what cannot be the answer to the question (platforms.md §4.1), and `ratls` judges the rest.
 
 use ratls::bytes::Reader;
@@ -47,26 +47,26 @@ pub struct DeviceReport {
 }
 
 impl DeviceReport {
-    /// Takes the bytes only if they can answer a request for `report_data` at `vmpl`: another process may have raced us on the same
-    /// configfs entry, and a report over its bytes must not pass for ours.
-    pub fn check(
-        report: Vec<u8>,
-        certificates: Vec<u8>,
-        report_data: &[u8; 64],
-        vmpl: u32,
-    ) -> Result<Self, DeviceError> {
+    /// Takes the bytes only if they are a report over `report_data`: another process may have raced us on the same configfs entry, and
+    /// a report over its bytes must not pass for ours.
+    pub fn over(report_data: &[u8; 64], report: Vec<u8>, certificates: Vec<u8>) -> Result<Self, DeviceError> {
         if report.len() != REPORT_LEN {
             return Err(DeviceError::ReportLength { seen: report.len() });
         }
-        let (seen_vmpl, seen_data) = claimed(&report).ok_or(DeviceError::ReportLength { seen: report.len() })?;
         // Not secret, so an ordinary comparison.
-        if seen_data != *report_data {
+        if field::<64>(&report, REPORT_DATA_OFFSET) != Some(*report_data) {
             return Err(DeviceError::WrongReportData);
         }
-        if seen_vmpl != vmpl {
-            return Err(DeviceError::WrongVmpl { seen: seen_vmpl, wanted: vmpl });
-        }
         Ok(DeviceReport { report, certificates })
+    }
+
+    /// Refuses a report for another VMPL than the one asked for.
+    pub fn at_vmpl(self, wanted: u32) -> Result<Self, DeviceError> {
+        match field(&self.report, VMPL_OFFSET).map(u32::from_le_bytes) {
+            Some(seen) if seen == wanted => Ok(self),
+            Some(seen) => Err(DeviceError::WrongVmpl { seen, wanted }),
+            None => Err(DeviceError::ReportLength { seen: self.report.len() }),
+        }
     }
 }
 
@@ -76,12 +76,10 @@ impl std::fmt::Debug for DeviceReport {
     }
 }
 
-fn claimed(report: &[u8]) -> Option<(u32, [u8; 64])> {
-    let mut vmpl = Reader::new(report);
-    vmpl.take(VMPL_OFFSET).ok()?;
-    let mut data = Reader::new(report);
-    data.take(REPORT_DATA_OFFSET).ok()?;
-    Some((vmpl.u32_le().ok()?, data.array().ok()?))
+fn field<const N: usize>(report: &[u8], offset: usize) -> Option<[u8; N]> {
+    let mut reader = Reader::new(report);
+    reader.take(offset).ok()?;
+    reader.array().ok()
 }
 
 /// How often a device may be asked, from start to start (decision 16): `burst` requests at once, one more each `min_interval`.
@@ -157,7 +155,8 @@ mod tests {
 
     #[test]
     fn takes_the_report_that_was_asked_for() {
-        let taken = DeviceReport::check(report([7; 64], 1), vec![1, 2], &[7; 64], 1).unwrap();
+        let taken =
+            DeviceReport::over(&[7; 64], report([7; 64], 1), vec![1, 2]).and_then(|report| report.at_vmpl(1)).unwrap();
         assert_eq!(taken.report, report([7; 64], 1));
         assert_eq!(taken.certificates, [1, 2]);
     }
@@ -166,20 +165,20 @@ mod tests {
     fn refuses_a_report_over_other_data_even_in_its_last_byte() {
         let mut data = [7; 64];
         data[63] = 6;
-        let refused = DeviceReport::check(report(data, 0), vec![], &[7; 64], 0).unwrap_err();
+        let refused = DeviceReport::over(&[7; 64], report(data, 0), vec![]).unwrap_err();
         assert!(matches!(refused, DeviceError::WrongReportData));
     }
 
     #[test]
     fn refuses_a_report_for_another_vmpl() {
-        let refused = DeviceReport::check(report([7; 64], 2), vec![], &[7; 64], 0).unwrap_err();
+        let refused = DeviceReport::over(&[7; 64], report([7; 64], 2), vec![]).unwrap().at_vmpl(0).unwrap_err();
         assert!(matches!(refused, DeviceError::WrongVmpl { seen: 2, wanted: 0 }));
     }
 
     #[test]
     fn refuses_a_report_that_is_too_short_or_too_long() {
         for len in [0, REPORT_LEN - 1, REPORT_LEN + 1] {
-            let refused = DeviceReport::check(vec![0; len], vec![], &[0; 64], 0).unwrap_err();
+            let refused = DeviceReport::over(&[0; 64], vec![0; len], vec![]).unwrap_err();
             assert!(matches!(refused, DeviceError::ReportLength { seen } if seen == len));
         }
     }

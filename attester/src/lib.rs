@@ -8,9 +8,11 @@
 //!
 //! Nothing here decides what is trusted: reports and certificates are verified by `ratls`, whoever brought them.
 
+pub mod batcher;
 pub mod configfs;
 pub mod detect;
 pub mod device;
 pub mod sev_guest;
 
+pub use batcher::{AttestError, AttestHandle, Attestation, BatchEvidence, Batcher};
 pub use device::{DeviceError, DeviceReport, Pace, ReportDevice};

@@ -52,7 +52,7 @@ impl ReportDevice for SevGuest {
             .firmware
             .get_report(Some(MESSAGE_VERSION), Some(*report_data), Some(self.vmpl))
             .map_err(|error| cause(error, self.vmpl))?;
-        DeviceReport::check(report, Vec::new(), report_data, self.vmpl)
+        DeviceReport::over(report_data, report, Vec::new())?.at_vmpl(self.vmpl)
     }
 
     fn describe(&self) -> String {

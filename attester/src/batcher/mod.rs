@@ -1,0 +1,300 @@
+//! One report for everything that waits: the leaves of live connections become a tree, its root a statement, and the statement's
+//! binder the REPORT_DATA of one report (docs/protocol.md, "Binding"; decision 16).
+//!
+//! Where the device is idle and its pace allows, a request starts at once with all that is pending; else everything waits for the
+//! running request. There is no timer that collects. So nobody waits longer than twice the larger of device time and minimum
+//! interval; an hourly key leaf may add one request to that.
+//!
+//! Assumes that a [`ChannelLeaf`] is what `ratls` says: made from the exporter secret of a connection of this process. There is no way
+//! to have other bytes signed. Does not verify the report; the guest does that with its own verifier before it serves it.
+
+mod pacer;
+mod pending;
+mod worker;
+
+use crate::device::{DeviceError, ReportDevice};
+use pacer::Pacer;
+use pending::{Queue, Work};
+use ratls::binding::statement::Epoch;
+use ratls::binding::{ChannelLeaf, KeyLeaf, LeafHash, Profile, Purpose, Sibling, SpkiDigest, Tree, UpstreamScope};
+use ratls::digest::Sha256Digest;
+use std::convert::Infallible;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use worker::{Done, Job, Worker};
+
+/// Most leaves that may wait for a request (protocol.md §7.9).
+pub const MAX_PENDING: usize = 16_384;
+/// However long a device asks to be left alone, it is asked again after this.
+const LONGEST_HOLD: Duration = Duration::from_secs(10);
+/// What a refused caller is told is never less: coming back at once would only be refused again.
+const SHORTEST_RETRY: Duration = Duration::from_millis(100);
+
+/// The caps on what strangers can make wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// [`MAX_PENDING`], unless a test wants fewer.
+    pub max_pending: usize,
+    /// Leaves of one source (an IPv4 address or an IPv6 /64) that may wait at a time.
+    pub max_per_source: usize,
+}
+
+/// What every statement of this process says.
+pub struct StatementContext {
+    pub profile: Profile,
+    /// Of the TLS key that the guest shows on attested connections.
+    pub spki: SpkiDigest,
+    /// Random, new per process start.
+    pub epoch: Epoch,
+    /// SHA-256 over the named settings (docs/protocol.md, "config").
+    pub config: Sha256Digest,
+    /// At most eight.
+    pub names: Vec<String>,
+    pub upstream_scope: UpstreamScope,
+    /// The guest's clock in Unix milliseconds: a hint in the statement, nothing rests on it.
+    pub unix_ms: Box<dyn Fn() -> u64 + Send>,
+}
+
+/// What one request of the device brought. Shared by all connections of the batch.
+pub struct BatchEvidence {
+    statement: Vec<u8>,
+    report: Vec<u8>,
+    certificates: Vec<u8>,
+    tree: Tree,
+}
+
+impl BatchEvidence {
+    /// The statement, exactly as hashed into REPORT_DATA and to be sent.
+    pub fn statement(&self) -> &[u8] {
+        &self.statement
+    }
+    /// The report, as signed.
+    pub fn report(&self) -> &[u8] {
+        &self.report
+    }
+    /// The certificate table that came with it; untrusted, and empty where the host gave none.
+    pub fn certificates(&self) -> &[u8] {
+        &self.certificates
+    }
+    /// Leaves in the tree.
+    pub fn n(&self) -> u32 {
+        self.tree.n()
+    }
+}
+
+impl fmt::Debug for BatchEvidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BatchEvidence(n = {})", self.n())
+    }
+}
+
+/// One leaf's share in a batch: what ATTEST carries.
+#[derive(Clone, Debug)]
+pub struct Attestation {
+    pub batch: Arc<BatchEvidence>,
+    pub index: u32,
+    pub path: Vec<Sibling>,
+}
+
+/// Why there is no evidence for a leaf. The connection gets CLOSE; nothing is served on older evidence instead.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttestError {
+    #[error("too many connections wait for evidence; come back in {} ms", retry_after.as_millis())]
+    QueueFull { retry_after: Duration },
+    #[error("{cap} connections of this source wait for evidence already")]
+    SourceOverCap { cap: usize },
+    #[error("no report: {0}")]
+    Device(#[from] DeviceError),
+    #[error("the batcher has ended")]
+    Closed,
+}
+
+impl AttestError {
+    /// When trying again may help.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            AttestError::QueueFull { retry_after } | AttestError::Device(DeviceError::Busy { retry_after }) => {
+                Some(*retry_after)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What the batcher tells whoever counts. Called on the runtime; must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// A request starts, for so many leaves.
+    fn report_asked(&self, _leaves: u32) {}
+    /// It ended; `took` is the device's time.
+    fn report_answered(&self, _leaves: u32, _took: Duration, _result: Result<(), &DeviceError>) {}
+    /// A leaf was turned away before any request.
+    fn refused(&self, _error: &AttestError) {}
+}
+
+/// Counts nothing.
+impl Observer for () {}
+
+/// The door to the batcher; clones lead to the same one.
+#[derive(Clone)]
+pub struct AttestHandle {
+    queue: Arc<Queue>,
+    observer: Arc<dyn Observer>,
+    latest: watch::Receiver<Option<Arc<BatchEvidence>>>,
+}
+
+impl AttestHandle {
+    /// Evidence for a live connection. Give it up by dropping the future; nobody else is touched by that.
+    pub async fn attest(&self, leaf: ChannelLeaf, source: IpAddr) -> Result<Attestation, AttestError> {
+        let mut ticket = self.queue.enter(leaf, source).inspect_err(|error| self.observer.refused(error))?;
+        attestation((&mut ticket.answer).await)
+    }
+
+    /// Evidence for the TLS key itself, for the certificate that ordinary clients see and for the check at start.
+    pub async fn attest_key(&self, leaf: KeyLeaf) -> Result<Attestation, AttestError> {
+        let answer = self.queue.enter_key(leaf).inspect_err(|error| self.observer.refused(error))?;
+        attestation(answer.await)
+    }
+
+    /// The evidence of the last request that succeeded, for whoever keeps its endorsements at hand.
+    pub fn latest(&self) -> watch::Receiver<Option<Arc<BatchEvidence>>> {
+        self.latest.clone()
+    }
+}
+
+fn attestation(outcome: Result<pending::Outcome, oneshot::error::RecvError>) -> Result<Attestation, AttestError> {
+    let (batch, index) = outcome.map_err(|_| AttestError::Closed)??;
+    let path = batch.tree.path(index).expect("the batch was built with this leaf");
+    Ok(Attestation { batch, index, path })
+}
+
+/// The device's thread has ended, which it does only by a panic. No evidence can be had any more; the process should end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the thread of the report device has ended")]
+pub struct DeviceThreadLost;
+
+/// The loop between the queue and the device's thread.
+pub struct Batcher {
+    queue: Arc<Queue>,
+    observer: Arc<dyn Observer>,
+    latest: watch::Sender<Option<Arc<BatchEvidence>>>,
+    pacer: Pacer,
+    worker: Worker,
+}
+
+impl Batcher {
+    /// The handle answers as soon as [`Batcher::run`] is polled.
+    pub fn new(
+        device: Box<dyn ReportDevice>,
+        context: StatementContext,
+        settings: Settings,
+        observer: Arc<dyn Observer>,
+    ) -> (Batcher, AttestHandle) {
+        let pacer = Pacer::new(device.pace());
+        let queue = Arc::new(Queue::new(settings, pacer.min_interval().max(SHORTEST_RETRY)));
+        let (latest, receiver) = watch::channel(None);
+        let handle = AttestHandle { queue: queue.clone(), observer: observer.clone(), latest: receiver };
+        let worker = Worker { device, context, counter: 0 };
+        (Batcher { queue, observer, latest, pacer, worker }, handle)
+    }
+
+    /// Runs until it is dropped; then everybody who waits learns [`AttestError::Closed`], and the device's thread ends with the request
+    /// that it is in.
+    pub async fn run(self) -> Result<Infallible, DeviceThreadLost> {
+        let Batcher { queue, observer, latest, mut pacer, worker } = self;
+        let _closes = CloseOnDrop(queue.clone());
+        let (jobs, inbox) = mpsc::sync_channel(1);
+        std::thread::Builder::new()
+            .name("report-device".into())
+            .spawn(move || worker.run(inbox))
+            .map_err(|_| DeviceThreadLost)?;
+        loop {
+            queue.wait_for_work().await;
+            tokio::time::sleep_until(pacer.earliest(Instant::now())).await;
+            let Some(work) = queue.take() else { continue };
+            let (purpose, leaves, replies) = match work {
+                Work::Batch(leaves, replies) => (Purpose::Batch, leaves, replies),
+                Work::Key(leaf, reply) => (Purpose::Key, vec![leaf.hash()], vec![reply]),
+            };
+            pacer.start(Instant::now());
+            let done = ask(&jobs, observer.as_ref(), purpose, leaves).await?;
+            queue.set_retry_after(done.took.max(pacer.min_interval()).max(SHORTEST_RETRY));
+            match done.result {
+                Ok(batch) => {
+                    latest.send_replace(Some(batch.clone()));
+                    for (index, reply) in (0..).zip(replies) {
+                        // Fails where nobody waits any more, which is as good.
+                        let _ = reply.send(Ok((batch.clone(), index)));
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, leaves = replies.len(), "no report");
+                    for reply in replies {
+                        let _ = reply.send(Err(error.clone()));
+                    }
+                    if let DeviceError::Busy { retry_after } = error {
+                        let now = Instant::now();
+                        let until = now + retry_after.min(LONGEST_HOLD);
+                        pacer.hold(until);
+                        queue.hold(now, until);
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn ask(
+    jobs: &mpsc::SyncSender<Job>,
+    observer: &dyn Observer,
+    purpose: Purpose,
+    leaves: Vec<LeafHash>,
+) -> Result<Done, DeviceThreadLost> {
+    let n = u32::try_from(leaves.len()).expect("a request has at most MAX_LEAVES leaves");
+    observer.report_asked(n);
+    let (reply, answer) = oneshot::channel();
+    // Never blocks: the thread has answered the job before, so the place in the channel is free.
+    jobs.try_send(Job { purpose, leaves, reply }).map_err(|_| DeviceThreadLost)?;
+    let done = answer.await.map_err(|_| DeviceThreadLost)?;
+    observer.report_answered(n, done.took, done.result.as_ref().map(|_| ()));
+    Ok(done)
+}
+
+struct CloseOnDrop(Arc<Queue>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+/// The batcher takes leaves of live connections:
+///
+/// ```no_run
+/// async fn f(handle: attester::AttestHandle, secret: ratls::binding::ExporterSecret, spki: ratls::binding::SpkiDigest) {
+///     let leaf = ratls::binding::ChannelLeaf::initial(ratls::binding::Role::Server, &spki, &secret);
+///     let _ = handle.attest(leaf, [127, 0, 0, 1].into()).await;
+/// }
+/// ```
+///
+/// and neither 32 bytes that somebody chose,
+///
+/// ```compile_fail,E0308
+/// async fn f(handle: attester::AttestHandle) {
+///     let _ = handle.attest([0; 32], [127, 0, 0, 1].into()).await;
+/// }
+/// ```
+///
+/// nor a hash that is one in name only.
+///
+/// ```compile_fail,E0308
+/// async fn f(handle: attester::AttestHandle) {
+///     let _ = handle.attest(ratls::binding::LeafHash::from_bytes([0; 32]), [127, 0, 0, 1].into()).await;
+/// }
+/// ```
+#[cfg(doctest)]
+pub mod proto_m6_no_call_inserts_a_hash_that_somebody_chose {}
