@@ -7,11 +7,17 @@
 //!
 //! Everything here is async and does I/O; what is true about evidence is decided in `ratls`.
 
+pub mod admin;
 pub mod duration;
+pub mod framing;
 pub mod headers;
 pub mod limits;
+pub mod metrics;
 pub mod net;
 pub mod nofile;
 pub mod notify;
+pub mod relay;
 pub mod tasks;
+pub mod telemetry;
 pub mod tls;
+pub mod tunnel;
