@@ -82,6 +82,10 @@ impl Controls {
         self.lock().min_interval = min_interval;
     }
 
+    pub fn min_interval(&self) -> Option<Duration> {
+        self.lock().min_interval
+    }
+
     /// The next request fails so; several calls queue up.
     pub fn fail_next(&self, failure: Failure) {
         self.lock().failures.push_back(failure);

@@ -4,6 +4,7 @@
 //!   pki      ARK ─┬─ ASK  ── VCEK      certificates and CRL of AMD's shape, RSA-PSS and P-384
 //!                 └─ ASVK ── VLEK      (`der` writes them, `store` keeps them in a directory)
 //!   amd_sp   Config → SimulatedAmdSp → reports of 1184 bytes, signed by the VCEK or VLEK
+//!   device   the same as a report device of the crate `attester`
 //!   controls latency, throttle, gate and failures of that device, while somebody else owns it
 //! ```
 //!
@@ -14,9 +15,9 @@
 #![forbid(unsafe_code)]
 
 pub mod amd_sp;
-
 pub mod controls;
 mod der;
+mod device;
 mod pem;
 pub mod pki;
 mod store;
