@@ -1,0 +1,36 @@
+//! Endorsements: who vouches for the key that signed a report.
+//!
+//! ```text
+//! roots   ARK, pinned by its bytes ── signs ──▶ ASK or ASVK ── signs ──▶ VCEK or VLEK     chain: all of it, at a time
+//!           └── signs ──▶ CRL                                              └── vek: what the leaf says of chip and TCB
+//! ```
+//!
+//! Everything but the roots is untrusted material from guest, host or network. Sources: platforms.md §3; AMD 57230 (VCEK
+//! certificate and KDS), RFC 5280, RFC 4055.
+
+pub mod chain;
+pub mod crl;
+pub mod pem;
+pub mod roots;
+pub mod table;
+pub mod vek;
+
+mod certificate;
+mod der;
+mod signed;
+
+pub use certificate::CertificateError;
+pub use chain::{ChainError, VerifiedVek};
+pub use crl::{CrlError, CrlStatus};
+pub use roots::TrustAnchors;
+pub use signed::SignedError;
+pub use vek::{VekError, VekKind};
+
+/// Certificates that one verification looks at. A chain has two besides its root; a host may send both kinds and a root.
+pub const MAX_CERTIFICATES: usize = 8;
+/// Bytes of one certificate. AMD's have at most 1,700.
+pub const MAX_CERTIFICATE_BYTES: usize = 4096;
+/// Revocation lists that one verification looks at: two kinds for each product, and some to spare.
+pub const MAX_CRLS: usize = 8;
+/// Bytes of one revocation list.
+pub const MAX_CRL_BYTES: usize = 16 * 1024;

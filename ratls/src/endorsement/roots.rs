@@ -1,0 +1,145 @@
+//! The roots that a chain may end in: AMD's three ARKs, pinned by their bytes, and one of a simulator where a policy names it.
+//!
+//! A root that arrives with evidence is never one of these. The intermediate CAs are not pinned: AMD re-issued one already, and
+//! each is signed by its ARK.
+
+use super::certificate::{Certificate, CertificateError};
+use super::pem::{self, PemError};
+use super::signed::SignedError;
+use crate::tcb::Product;
+use crate::time::UnixTime;
+
+const ARK_MILAN: &[u8] = include_bytes!("roots/ark-milan.der");
+const ARK_GENOA: &[u8] = include_bytes!("roots/ark-genoa.der");
+const ARK_TURIN: &[u8] = include_bytes!("roots/ark-turin.der");
+
+/// Why a file cannot be a root.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnchorError {
+    #[error("the root cannot be read")]
+    Pem(#[from] PemError),
+    #[error("the file holds {seen} certificates, a root is one")]
+    Count { seen: usize },
+    #[error("the root is refused")]
+    Certificate(#[from] CertificateError),
+    #[error("the root's common name is {seen:?}, wanted ARK-Milan, ARK-Genoa or ARK-Turin")]
+    Name { seen: String },
+    #[error("the root is not signed by itself")]
+    SelfSigned(#[from] SignedError),
+    #[error("the root has the key or the place of another root: {name}")]
+    Duplicate { name: String },
+}
+
+/// One root.
+#[derive(Clone, Debug)]
+pub(super) struct Anchor {
+    pub(super) product: Product,
+    pub(super) simulated: bool,
+    /// The whole name, for comparison.
+    pub(super) subject: Vec<u8>,
+    pub(super) serial: Vec<u8>,
+    /// PKCS#1.
+    pub(super) key: Vec<u8>,
+    pub(super) not_before: UnixTime,
+    pub(super) not_after: UnixTime,
+}
+
+impl Anchor {
+    fn parse(der: &[u8], simulated: bool) -> Result<Self, AnchorError> {
+        let certificate = Certificate::parse(der)?;
+        let name = certificate.subject_cn();
+        let product = name
+            .strip_prefix("ARK-")
+            .and_then(Product::from_name)
+            .ok_or_else(|| AnchorError::Name { seen: name.to_owned() })?;
+        let key = certificate.ca_key()?.to_vec();
+        certificate.verify_signature(&key)?;
+        Ok(Anchor {
+            product,
+            simulated,
+            subject: certificate.subject().to_vec(),
+            serial: certificate.serial().to_vec(),
+            key,
+            not_before: certificate.not_before(),
+            not_after: certificate.not_after(),
+        })
+    }
+
+    pub(super) fn name(&self) -> String {
+        format!("ARK-{}", self.product)
+    }
+}
+
+/// The roots of one verification.
+#[derive(Clone, Debug)]
+pub struct TrustAnchors {
+    anchors: Vec<Anchor>,
+}
+
+impl TrustAnchors {
+    /// AMD's roots of Milan, Genoa and Turin.
+    pub fn amd() -> TrustAnchors {
+        let anchors = [ARK_MILAN, ARK_GENOA, ARK_TURIN];
+        TrustAnchors { anchors: anchors.map(|der| Anchor::parse(der, false).expect("AMD's roots parse")).to_vec() }
+    }
+
+    /// These and the root of a simulator, one certificate in PEM or DER with AMD's structure and names. Whatever ends in it is
+    /// simulated and proves nothing. At most one for each product.
+    pub fn with_simulator_root(mut self, pem_or_der: &[u8]) -> Result<TrustAnchors, AnchorError> {
+        let files = pem::certificates(pem_or_der)?;
+        let [der] = files.as_slice() else { return Err(AnchorError::Count { seen: files.len() }) };
+        let new = Anchor::parse(der, true)?;
+        if self.anchors.iter().any(|a| a.key == new.key || (a.simulated && a.product == new.product)) {
+            return Err(AnchorError::Duplicate { name: new.name() });
+        }
+        self.anchors.push(new);
+        Ok(self)
+    }
+
+    /// True where a simulator's root was added.
+    pub fn has_simulator_root(&self) -> bool {
+        self.anchors.iter().any(|a| a.simulated)
+    }
+
+    pub(super) fn named<'a>(&'a self, subject: &'a [u8]) -> impl Iterator<Item = &'a Anchor> {
+        self.anchors.iter().filter(move |a| a.subject == subject)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::sha256;
+
+    #[test]
+    fn roots_are_the_ones_that_amd_published() {
+        let fingerprints = [ARK_MILAN, ARK_GENOA, ARK_TURIN].map(|der| sha256(&[der]).to_string());
+        assert_eq!(
+            fingerprints,
+            [
+                "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd",
+                "4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1",
+                "1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a",
+            ]
+        );
+        let anchors = TrustAnchors::amd();
+        assert_eq!(anchors.anchors.iter().map(|a| a.product).collect::<Vec<_>>(), Product::ALL);
+        assert!(!anchors.has_simulator_root());
+    }
+
+    #[test]
+    fn refuses_a_root_of_amd_as_a_simulator() {
+        let refused = TrustAnchors::amd().with_simulator_root(ARK_GENOA).unwrap_err();
+        assert_eq!(refused, AnchorError::Duplicate { name: "ARK-Genoa".to_owned() });
+    }
+
+    #[test]
+    fn refuses_a_root_whose_signature_is_not_its_own() {
+        let mut der = ARK_MILAN.to_vec();
+        *der.last_mut().unwrap() ^= 1;
+        let refused = TrustAnchors::amd().with_simulator_root(&der).unwrap_err();
+        assert_eq!(refused, AnchorError::SelfSigned(SignedError::Signature));
+        assert!(matches!(TrustAnchors::amd().with_simulator_root(&der[1..]), Err(AnchorError::Pem(_))));
+    }
+}
