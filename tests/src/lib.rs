@@ -4,7 +4,7 @@
 //! Program ─spawn─▶ Running (killed with its descendants when dropped)      process
 //! Guest   evident-proxy --simulate in front of an upstream                 guest
 //! Client  evident-client with its ways in, and the policy for a Guest      client, policy
-//! HttpUpstream, EchoUpstream   small servers in this process               upstream
+//! Upstream  small servers in this process, with the connections counted    upstream
 //! free_port, until, listening  ports and waiting                           ports, wait
 //! python                       the Python with examples/requirements.txt   python
 //! ```
@@ -13,11 +13,17 @@
 //! Functions return `anyhow::Result`; the error carries the tail of the log of the program that failed.
 
 pub mod binaries;
+pub mod client;
+pub mod guest;
 pub mod http;
+pub mod policy;
 pub mod ports;
 pub mod process;
 pub mod python;
 pub mod upstream;
 pub mod wait;
 
+pub use client::Client;
+pub use guest::Guest;
 pub use process::{Finished, Program, Running};
+pub use upstream::Upstream;

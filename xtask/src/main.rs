@@ -1,1 +1,51 @@
-fn main() {}
+//! The commands in the README: what they need is installed, named where it cannot be, and timed.
+
+mod demo;
+mod machine;
+mod python;
+mod stages;
+mod suite;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The tasks of this repository")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what the tests and the demo need: Debian packages, cargo-nextest, a Python environment in the cache
+    Setup {
+        /// Also build the LLM server of examples/inference, a quarter of an hour on two cores, into the cache
+        #[arg(long)]
+        llm: bool,
+    },
+    /// Run formatting, lints and the whole test suite on both crypto backends
+    Test {
+        /// Only this backend
+        #[arg(long, value_enum)]
+        backend: Option<suite::Backend>,
+    },
+    /// Show an application talking through the two proxies, and a tampered guest being refused. SIMULATED, PROVES NOTHING
+    Demo,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    std::env::set_current_dir(evident_tests::binaries::workspace())?;
+    machine::require_rust()?;
+    match args.task {
+        Task::Setup { llm } => {
+            machine::install_packages(machine::FOR_TESTS)?;
+            machine::install_nextest()?;
+            python::environment(llm)?;
+            Ok(())
+        }
+        Task::Test { backend } => suite::run(backend),
+        Task::Demo => demo::run(),
+    }
+}
