@@ -8,6 +8,7 @@ mod document;
 mod error;
 mod identity;
 mod snp;
+mod summary;
 #[cfg(test)]
 mod tests;
 
@@ -19,7 +20,7 @@ pub use error::{PolicyError, PolicyProblem};
 pub use identity::{IdentityRule, IdentityRules, LaunchIdentity};
 pub use snp::{AbiVersion, AcceptedKey, Bit, MigrateMa, Mitigations, Permission, SnpRules, TcbFloors};
 
-use crate::binding::statement::{Profile, UpstreamScope};
+use crate::binding::{Profile, UpstreamScope};
 use crate::crypto;
 use crate::digest::Sha256Digest;
 use document::{Section, Source};

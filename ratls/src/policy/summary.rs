@@ -1,0 +1,80 @@
+//! A policy in words, for `policy check`: what it accepts, and what in it deserves a second look.
+
+use std::fmt;
+
+use super::{AppraisalPolicy, CrlRule, IdentityRule, MigrateMa, Permission};
+use crate::binding::UpstreamScope;
+use crate::tcb::Product;
+
+impl AppraisalPolicy {
+    /// What in this policy accepts more than a careful author may want. Each is allowed; none should go unread.
+    pub fn cautions(&self) -> Vec<&'static str> {
+        let snp = &self.snp;
+        let mut cautions = Vec::new();
+        let mut note = |applies: bool, text| {
+            if applies {
+                cautions.push(text);
+            }
+        };
+        note(self.simulator_root.is_some(), "[roots] simulator: accepts evidence that is SIMULATED and PROVES NOTHING");
+        note(
+            matches!(self.identity, IdentityRule::Any),
+            "identity = \"any\": anybody's guest with such a measurement passes",
+        );
+        note(self.guest.upstream_scope == UpstreamScope::OutsideGuest, "upstream_scope: plaintext may leave the guest");
+        note(self.guest.config.is_empty(), "no [guest] config: the measured image may be configured in any way");
+        note(
+            self.crl == CrlRule::IfPresent,
+            "crl = \"if-present\": a revoked key is noticed only where a list comes along",
+        );
+        note(snp.vmpl != 0, "vmpl: accepts a report of less privileged code");
+        note(
+            snp.migrate_ma == MigrateMa::AllowUnused,
+            "migrate_ma: a migration agent may be allowed, while none is associated",
+        );
+        note(snp.smt == Permission::Allow, "smt = \"allow\": a sibling thread may be the host's");
+        note(snp.cxl == Permission::Allow, "cxl = \"allow\": guest memory may be on CXL devices");
+        cautions
+    }
+}
+
+impl fmt::Display for AppraisalPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let profiles: Vec<_> = self.profiles.iter().map(|p| p.as_str()).collect();
+        let keys: Vec<_> = self.snp.signing_keys.iter().map(|k| format!("{k:?}").to_uppercase()).collect();
+        writeln!(f, "  profiles      {}", profiles.join(", "))?;
+        if !self.names.is_empty() {
+            writeln!(f, "  names         {}", self.names.join(", "))?;
+        }
+        writeln!(f, "  identity      {}", self.identity)?;
+        writeln!(f, "  measurements  {}", self.snp.measurements.len())?;
+        writeln!(f, "  signed by     {}", keys.join(" or "))?;
+        for csp in &self.snp.csp {
+            writeln!(f, "  cloud         {}", csp.escape_debug())?;
+        }
+        for product in Product::ALL {
+            if let Some(floor) = self.snp.minimum_tcb.floor(product) {
+                writeln!(f, "  {:<13} {floor}, each or above", product.name())?;
+            }
+        }
+        writeln!(f, "  good for      {} s", self.max_age.as_secs())?;
+        writeln!(f, "  sha256        {}", self.digest)
+    }
+}
+
+impl fmt::Display for IdentityRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let IdentityRule::All(rules) = self else { return f.write_str("any") };
+        let mut parts = Vec::new();
+        if let Some(ids) = &rules.chip_ids {
+            parts.push(format!("one of {} chips", ids.len()));
+        }
+        if let Some(ids) = &rules.report_ids {
+            parts.push(format!("one of {} guest instances", ids.len()));
+        }
+        if let Some(launch) = &rules.launch_identity {
+            parts.push(format!("launched by key {}", launch.id_key_digest));
+        }
+        f.write_str(&parts.join(" and "))
+    }
+}
