@@ -206,6 +206,10 @@ impl AcceptedResult {
     pub fn result(&self) -> &AttestationResult {
         &self.0
     }
+    /// The result alone, to be shown and shared. It gives no stream any more.
+    pub fn into_result(self) -> AttestationResult {
+        self.0
+    }
     /// Until when the acceptance may be relied on.
     pub fn expires(&self) -> UnixTime {
         self.0.expires().expect("an accepted result expires")

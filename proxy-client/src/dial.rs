@@ -1,0 +1,348 @@
+//! From an address to an attested stream: dial, handshake, evidence, verdict, and only then OPEN.
+//!
+//! [`AttestedStream`] is the one way to a guest's upstream, and it cannot be made without an [`AcceptedResult`].
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proxy_core::framing::{Frame, Framed, FramingError};
+use proxy_core::net::{Addr, LocalStream, connect};
+use proxy_core::relay::{RelayEnd, RelayLimits, relay};
+use proxy_core::tls::{self, HandshakeError};
+use proxy_core::tunnel::{Traffic, TunnelEnd, TunnelStream};
+use ratls::appraise::{AcceptedResult, AttestationResult, Finding, appraise};
+use ratls::bundle::Bundle;
+use ratls::endorsement::TrustAnchors;
+use ratls::policy::AppraisalPolicy;
+use ratls::time::UnixTime;
+use ratls::verify::{Channel, Connection, VerifyError, verify_connection};
+use ratls::wire::attest::Attest;
+use ratls::wire::control::{Close, CloseCode, Mode, Open, RefuseCode};
+use ratls::wire::frame::FrameType;
+use rustls::ClientConfig;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::client::TlsStream;
+
+use crate::open::OpenError;
+
+/// How long each step may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    pub connect: Duration,
+    pub handshake: Duration,
+    /// From the handshake's end to a whole ATTEST.
+    pub attest: Duration,
+    /// From OPEN to ACCEPT.
+    pub accept: Duration,
+    /// Without a byte in either direction; `None` where silence is normal.
+    pub idle: Option<Duration>,
+    pub lifetime: Duration,
+}
+
+type Tls = TlsStream<LocalStream>;
+
+/// What every connection to one guest has in common.
+pub struct Target {
+    /// Tried in this order.
+    pub addresses: Vec<Addr>,
+    pub server_name: ServerName<'static>,
+    pub tls: Arc<ClientConfig>,
+    pub policy: Option<Arc<AppraisalPolicy>>,
+    pub anchors: Arc<TrustAnchors>,
+    pub token: Option<Vec<u8>>,
+    pub deadlines: Deadlines,
+}
+
+/// A connection that showed its evidence, whatever that is worth.
+pub struct Shown {
+    framed: Framed<Tls>,
+    started: Instant,
+    address: String,
+    leaf_certificate: CertificateDer<'static>,
+    bind: ratls::binding::Bind32,
+    attest: Frame,
+    received: UnixTime,
+}
+
+/// The only place where a clock is read for verification.
+pub fn now() -> UnixTime {
+    let secs = match SystemTime::now().duration_since(UNIX_EPOCH) {
+        Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
+        Err(before) => -i64::try_from(before.duration().as_secs()).unwrap_or(i64::MAX),
+    };
+    UnixTime::from_secs(secs)
+}
+
+impl Target {
+    /// Dials, shakes hands and reads ATTEST.
+    pub async fn show(&self) -> Result<Shown, OpenError> {
+        let started = Instant::now();
+        let (stream, address) = self.dial(started + self.deadlines.connect).await?;
+        let handshake_started = Instant::now();
+        let handshake = timeout_at(
+            handshake_started + self.deadlines.handshake,
+            tls::connect(self.tls.clone(), self.server_name.clone(), stream),
+        )
+        .await
+        .map_err(|_| unreachable(&address, "the TLS handshake took too long"))?
+        .map_err(|error| handshake_failed(&address, error))?;
+        let mut framed = Framed::new(handshake.tls);
+        let attest = timeout_at(Instant::now() + self.deadlines.attest, framed.read())
+            .await
+            .map_err(|_| unreachable(&address, "no evidence came in time"))?
+            .map_err(|error| evidence_missing(&address, error))?;
+        if attest.kind != FrameType::Attest {
+            let error = FramingError::Unexpected { seen: attest.kind, wanted: "ATTEST" };
+            if let Some(close) = error.close() {
+                tokio::spawn(framed.close_owned(close));
+            }
+            return Err(unreachable(&address, error.to_string()));
+        }
+        Ok(Shown {
+            framed,
+            // The age of a connection counts from its ClientHello (decision 6).
+            started: handshake_started,
+            address,
+            leaf_certificate: handshake.leaf_certificate,
+            bind: handshake.bind,
+            attest,
+            received: now(),
+        })
+    }
+
+    async fn dial(&self, deadline: Instant) -> Result<(LocalStream, String), OpenError> {
+        let mut last = None;
+        for address in &self.addresses {
+            match connect(address, deadline).await {
+                Ok(stream) => return Ok((stream, address.to_string())),
+                Err(error) => last = Some((address.to_string(), error)),
+            }
+        }
+        let (address, reason) = match last {
+            Some((address, error)) => (address, chain(&error)),
+            None => ("(none)".to_owned(), "no address is configured".to_owned()),
+        };
+        Err(OpenError::Unreachable { address, reason })
+    }
+
+    /// An attested stream, or every reason why not.
+    pub async fn attested(&self) -> Result<AttestedStream, OpenError> {
+        let shown = self.show().await?;
+        let address = shown.address.clone();
+        match shown.judge(self.policy.as_deref(), &self.anchors) {
+            Ok(stream) => Ok(stream),
+            Err((framed, result)) => {
+                let ids: Vec<&str> = result.findings().iter().filter(|f| f.is_fatal()).map(|f| f.id()).collect();
+                let close = Close::new(CloseCode::EvidenceRefused, ids.join(" "));
+                tokio::spawn(framed.close_owned(close));
+                Err(OpenError::Refused { address, result: Arc::new(result) })
+            }
+        }
+    }
+}
+
+impl Shown {
+    fn facts(&self) -> Connection<'_> {
+        Connection { leaf_certificate: &self.leaf_certificate, bind: self.bind, attest: &self.attest.body }
+    }
+
+    /// The verdict on this connection. Without a policy nothing is accepted.
+    pub fn result(&self, policy: Option<&AppraisalPolicy>, anchors: &TrustAnchors) -> AttestationResult {
+        match verify_connection(&self.facts(), anchors, self.received) {
+            Ok((evidence, _)) => appraise(policy, evidence),
+            Err(error) => refusal(&error, self.received),
+        }
+    }
+
+    /// Turns into a stream that may carry application bytes, if the policy accepts.
+    #[allow(clippy::result_large_err)]
+    fn judge(
+        self,
+        policy: Option<&AppraisalPolicy>,
+        anchors: &TrustAnchors,
+    ) -> Result<AttestedStream, (Framed<Tls>, AttestationResult)> {
+        match self.result(policy, anchors).into_accepted() {
+            Ok(accepted) => {
+                let attest = Attest::parse(&self.attest.body).ok();
+                let features = attest.map_or(0, |attest| attest.features);
+                Ok(AttestedStream::new(self.framed, accepted, features, self.started))
+            }
+            Err(result) => Err((self.framed, *result)),
+        }
+    }
+
+    /// What the connection showed, for a file.
+    pub fn bundle(&self) -> Bundle {
+        Bundle {
+            attest: self.attest.body.to_vec(),
+            parts: Default::default(),
+            leaf_certificate: self.leaf_certificate.to_vec(),
+            bind: self.bind,
+            received: self.received,
+        }
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Ends the connection without using it.
+    pub async fn close(self) {
+        self.framed.close(&Close::new(CloseCode::Done, "")).await;
+    }
+}
+
+/// A refusal of the verify stage, as a result with its finding.
+pub fn refusal(error: &VerifyError, at: UnixTime) -> AttestationResult {
+    AttestationResult::refusal(Finding::of_verification(error.id(), error), Channel::Exporter, None, at)
+}
+
+/// A connection whose guest the policy accepted.
+pub struct AttestedStream {
+    framed: Framed<Tls>,
+    result: Arc<AttestationResult>,
+    features: u64,
+    started: Instant,
+    number: u64,
+}
+
+impl AttestedStream {
+    fn new(framed: Framed<Tls>, accepted: AcceptedResult, features: u64, started: Instant) -> Self {
+        AttestedStream { framed, result: Arc::new(accepted.into_result()), features, started, number: 0 }
+    }
+
+    pub fn result(&self) -> Arc<AttestationResult> {
+        self.result.clone()
+    }
+
+    fn claims_name(&self, name: &str) -> bool {
+        let statement = self.result.evidence().and_then(|evidence| evidence.statement());
+        statement.is_some_and(|statement| statement.names.iter().any(|claimed| claimed.eq_ignore_ascii_case(name)))
+    }
+
+    /// Features that the guest offers.
+    pub fn features(&self) -> u64 {
+        self.features
+    }
+
+    /// Writes OPEN. DATA may follow at once; the guest answers ACCEPT or REFUSE before anything else.
+    pub async fn open(mut self, name: Option<&str>, target: &Target) -> Result<GuestTunnel, OpenError> {
+        let open = Open {
+            number: self.number,
+            mode: Mode::Framed,
+            target: name.filter(|name| self.claims_name(name)).map(str::to_owned),
+            inner_alpn: None,
+            features: 0,
+            token: target.token.clone(),
+        };
+        let address = target.addresses.first().map(Addr::to_string).unwrap_or_default();
+        let accept_by = Instant::now() + target.deadlines.accept;
+        timeout_at(accept_by, self.framed.write(FrameType::Open, &open.encode()))
+            .await
+            .map_err(|_| unreachable(&address, "the guest does not read"))?
+            .map_err(|error| unreachable(&address, error.to_string()))?;
+        let traffic = Arc::new(Traffic::default());
+        Ok(GuestTunnel {
+            stream: TunnelStream::opened(self.framed, self.number, traffic.clone()),
+            traffic,
+            limits: RelayLimits { idle: target.deadlines.idle, ends: self.started + target.deadlines.lifetime },
+            accept_by,
+            address,
+        })
+    }
+}
+
+/// An open tunnel through an attested connection.
+pub struct GuestTunnel {
+    pub(crate) stream: TunnelStream<Tls>,
+    pub(crate) traffic: Arc<Traffic>,
+    limits: RelayLimits,
+    accept_by: Instant,
+    address: String,
+}
+
+impl GuestTunnel {
+    /// Waits until the upstream behind the guest is connected.
+    pub async fn accepted(&mut self) -> Result<(), OpenError> {
+        match timeout_at(self.accept_by, self.stream.wait_accepted()).await {
+            Err(_) => Err(unreachable(&self.address, "the guest did not answer OPEN in time")),
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(tunnel_refused(&self.address, error)),
+        }
+    }
+
+    pub fn traffic(&self) -> Arc<Traffic> {
+        self.traffic.clone()
+    }
+
+    /// Carries `local` to its end.
+    pub async fn relay(self, local: LocalStream) -> io::Result<()> {
+        match relay(local, self.stream, self.traffic, self.limits).await {
+            RelayEnd::Finished(framed) => {
+                framed.close(&Close { accepted: 1, ..Close::new(CloseCode::Done, "") }).await;
+                Ok(())
+            }
+            RelayEnd::Aborted(error) => Err(error),
+        }
+    }
+}
+
+fn tunnel_refused(address: &str, error: io::Error) -> OpenError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<TunnelEnd>()) {
+        Some(TunnelEnd::Refused(refuse)) => OpenError::UpstreamRefused {
+            code: refuse.code.value(),
+            reason: match refuse.code {
+                RefuseCode::Other(code) => format!("code {code}: {}", refuse.text),
+                code => format!("{code:?}: {}", refuse.text),
+            },
+        },
+        Some(TunnelEnd::Closed(close)) => closed(address, close),
+        _ => unreachable(address, error.to_string()),
+    }
+}
+
+fn closed(address: &str, close: &Close) -> OpenError {
+    let reason = format!("{:?}: {}", close.code, close.text);
+    match close.code {
+        CloseCode::AttestationUnavailable | CloseCode::QueueFull | CloseCode::GoingAway | CloseCode::Limit => {
+            OpenError::Busy {
+                address: address.to_owned(),
+                reason,
+                retry_after: Duration::from_millis(close.retry_after_ms.clamp(100, 60_000)),
+            }
+        }
+        _ => unreachable(address, reason),
+    }
+}
+
+fn evidence_missing(address: &str, error: FramingError) -> OpenError {
+    match error {
+        FramingError::Closed(close) => closed(address, &close),
+        other => unreachable(address, format!("no evidence: {}", chain(&other))),
+    }
+}
+
+fn handshake_failed(address: &str, error: HandshakeError) -> OpenError {
+    unreachable(address, chain(&error))
+}
+
+fn unreachable(address: &str, reason: impl Into<String>) -> OpenError {
+    OpenError::Unreachable { address: address.to_owned(), reason: reason.into() }
+}
+
+/// An error and what is behind it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        source = inner.source();
+    }
+    text
+}

@@ -1,0 +1,84 @@
+//! The client's side of the handshake: steps 1 and 2 of the verification order. What comes out is a TLS connection and
+//! the facts about it that verification needs; it carries nothing but evidence until `ratls` has accepted it.
+
+use std::io;
+use std::sync::Arc;
+
+use ratls::binding::Bind32;
+use ratls::binding::exporter::BIND_LABEL;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{AlertDescription, ClientConfig, Error, HandshakeKind, ProtocolVersion};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// A full TLS 1.3 handshake with `evident/1`, with what is needed to verify the evidence that follows.
+pub struct AttestedHandshake<IO> {
+    pub tls: TlsStream<IO>,
+    /// The one certificate that the server showed.
+    pub leaf_certificate: CertificateDer<'static>,
+    /// This connection's exporter value.
+    pub bind: Bind32,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    #[error("the TLS handshake failed: {0}")]
+    Tls(#[source] io::Error),
+    #[error("the server is not EVIDENT: it does not speak evident/1 ({0})")]
+    NotEvident(String),
+    #[error("the connection is {0:?}, not TLS 1.3")]
+    Version(Option<ProtocolVersion>),
+    #[error("the handshake is {0:?}, not full: a resumed session proves nothing")]
+    NotFull(Option<HandshakeKind>),
+    #[error("the server showed {0} certificates, wanted one")]
+    Certificates(usize),
+    #[error("the exporter is not available: {0}")]
+    Exporter(#[source] Error),
+}
+
+/// Makes the handshake over `io`. The caller puts the deadline around it.
+pub async fn connect<IO: AsyncRead + AsyncWrite + Unpin>(
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+    io: IO,
+) -> Result<AttestedHandshake<IO>, HandshakeError> {
+    let tls = TlsConnector::from(config).connect(name, io).await.map_err(classify)?;
+    let (_, connection) = tls.get_ref();
+    match connection.alpn_protocol() {
+        Some(ratls::wire::ALPN) => {}
+        None => return Err(HandshakeError::NotEvident("it selected no protocol".into())),
+        Some(other) => {
+            return Err(HandshakeError::NotEvident(format!("it selected {:?}", String::from_utf8_lossy(other))));
+        }
+    }
+    if connection.protocol_version() != Some(ProtocolVersion::TLSv1_3) {
+        return Err(HandshakeError::Version(connection.protocol_version()));
+    }
+    match connection.handshake_kind() {
+        Some(HandshakeKind::Full | HandshakeKind::FullWithHelloRetryRequest) => {}
+        other => return Err(HandshakeError::NotFull(other)),
+    }
+    let leaf_certificate = match connection.peer_certificates() {
+        Some([one]) => one.clone().into_owned(),
+        other => return Err(HandshakeError::Certificates(other.map_or(0, <[_]>::len))),
+    };
+    // No context and an empty one give the same bytes (RFC 8446 §7.5).
+    let bind = connection
+        .export_keying_material([0; 32], BIND_LABEL, Some(b""))
+        .map(Bind32::from_exporter)
+        .map_err(HandshakeError::Exporter)?;
+    Ok(AttestedHandshake { tls, leaf_certificate, bind })
+}
+
+fn classify(error: io::Error) -> HandshakeError {
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
+    match inner {
+        Some(Error::AlertReceived(AlertDescription::NoApplicationProtocol)) => {
+            HandshakeError::NotEvident("it answered no_application_protocol".into())
+        }
+        Some(Error::InvalidMessage(_)) => HandshakeError::NotEvident("it does not speak TLS".into()),
+        _ => HandshakeError::Tls(error),
+    }
+}

@@ -1,0 +1,404 @@
+//! One connection at the guest, from its first byte to its last.
+//!
+//! ```text
+//! ClientHello ── evident/1 ──▶ first flight ─ exporter ─▶ leaf ─▶ batch ─▶ ATTEST (half-RTT) ─▶ OPEN ─▶ upstream ─▶ relay
+//!             └─ other ALPN ─▶ evidence-bearing leaf ─▶ plain reverse proxy, if the operator allows it
+//! ```
+//!
+//! Every wait on the peer has a deadline. The evidence of a connection is made for that connection; there is no older one
+//! to fall back to.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use attester::{AttestError, AttestHandle, Attestation};
+use proxy_core::framing::{Framed, FramingError};
+use proxy_core::metrics::{Direction, Kind, Metrics};
+use proxy_core::net::{Addr, ConnectError, LocalStream, Peer, connect};
+use proxy_core::relay::{RelayEnd, RelayLimits, relay};
+use proxy_core::tasks::Tasks;
+use proxy_core::tls::{Hello, ServerTls};
+use proxy_core::tunnel::{Traffic, TunnelStream};
+use ratls::binding::{ChannelLeaf, Role, SpkiDigest};
+use ratls::wire::ALPN;
+use ratls::wire::attest::{Attest, AttestPurpose, Endorsement, HardwareFormat, PartInfo, media};
+use ratls::wire::control::{Accept, Close, CloseCode, Mode, Open, Refuse, RefuseCode};
+use ratls::wire::frame::FrameType;
+use ratls::wire::limits::MAX_ATTEST;
+use ratls::wire::parts::{encode_parts, parse_want};
+use rustls::ServerConfig;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::plain::Plain;
+use crate::tokens::Tokens;
+
+/// How long each step may take.
+#[derive(Clone, Debug)]
+pub struct Deadlines {
+    pub client_hello: Duration,
+    pub handshake: Duration,
+    /// From the leaf to its evidence.
+    pub attest: Duration,
+    pub upstream_connect: Duration,
+    /// From ATTEST to the first OPEN, and between tunnels.
+    pub pool_idle: Duration,
+    /// Without a byte in either direction; `None` where silence is normal.
+    pub idle: Option<Duration>,
+    pub lifetime: Duration,
+}
+
+/// What ordinary clients get.
+pub struct PlainService {
+    pub config: watch::Receiver<Arc<ServerConfig>>,
+    pub alpn: Vec<&'static [u8]>,
+    pub proxy: Plain,
+}
+
+/// Everything that serving a connection needs; one per process.
+pub struct Guest {
+    pub evident: ServerConfig,
+    pub plain: Option<PlainService>,
+    pub spki: SpkiDigest,
+    pub attest: AttestHandle,
+    pub endorsements: watch::Receiver<Arc<Vec<Endorsement>>>,
+    /// The effective settings behind statement key 11, served as a part.
+    pub settings: Vec<u8>,
+    pub upstream: Addr,
+    /// Names that OPEN may ask for; empty: any, the upstream is the same.
+    pub names: Vec<String>,
+    pub tokens: Option<Tokens>,
+    pub deadlines: Deadlines,
+    pub metrics: Arc<Metrics>,
+    pub tasks: Tasks,
+}
+
+type Tls = ServerTls<LocalStream>;
+
+impl Guest {
+    /// Serves one connection to its end. Errors are logged here: nobody else can do anything about them.
+    pub async fn serve(self: Arc<Self>, stream: LocalStream, peer: Peer) {
+        if let Err(end) = self.serve_inner(stream, peer).await {
+            self.metrics.refused_connection(end.stage);
+            tracing::info!(stage = end.stage, peer = %peer, error = %end.error, "connection ended early");
+        }
+    }
+
+    async fn serve_inner(&self, stream: LocalStream, peer: Peer) -> Result<(), End> {
+        let started = Instant::now();
+        let hello = within("client hello", self.deadlines.client_hello, Hello::read(stream)).await?;
+        if hello.offers(ALPN) {
+            return self.attested(hello, peer, started).await;
+        }
+        match &self.plain {
+            Some(plain) if hello.offers_any_or_none(&plain.alpn) => {
+                let _open = self.metrics.connection(Kind::Plain);
+                let config = plain.config.borrow().clone();
+                let mut tls = hello.start(&config).map_err(at("plain handshake"))?;
+                within("plain handshake", self.deadlines.handshake, tls.finish_handshake()).await?;
+                let alpn = tls.connection().alpn_protocol().map(<[u8]>::to_vec);
+                tls.check_profile(alpn.as_deref()).map_err(at("plain handshake"))?;
+                plain.proxy.serve(tls, alpn.as_deref(), peer).await.map_err(at("plain"))
+            }
+            _ => {
+                within("protocol refused", self.deadlines.client_hello, hello.refuse_protocol()).await?;
+                Err(End::new("protocol refused", "the client does not offer evident/1 and plain clients are refused"))
+            }
+        }
+    }
+
+    async fn attested(&self, hello: Hello<LocalStream>, peer: Peer, started: Instant) -> Result<(), End> {
+        let handshake_ends = started + self.deadlines.client_hello + self.deadlines.handshake;
+        let mut tls = hello.start(&self.evident).map_err(at("handshake"))?;
+        let exporter = until("handshake", handshake_ends, tls.first_flight()).await?;
+        let leaf = ChannelLeaf::initial(Role::Server, &self.spki, &exporter);
+        let attested = self.evidence_and_handshake(&mut tls, leaf, peer, handshake_ends).await?;
+        let mut framed = Framed::new(tls);
+        match attested {
+            Ok(attestation) => {
+                let attest = self.attest_frame(attestation);
+                if attest.len() > MAX_ATTEST {
+                    return Err(End::new("attest", "the ATTEST is larger than its limit"));
+                }
+                until("attest", handshake_ends + self.deadlines.attest, framed.write(FrameType::Attest, &attest)).await?;
+            }
+            Err(error) => {
+                let close = unavailable(&error);
+                until("handshake", handshake_ends, framed.stream_mut().finish_handshake()).await?;
+                framed.close(&close).await;
+                return Err(End::new("attest", error));
+            }
+        }
+        // Nothing but evidence has gone out so far; what comes in counts only after the client's Finished.
+        until("handshake", handshake_ends.max(Instant::now()), framed.stream_mut().finish_handshake()).await?;
+        framed.stream().check_profile(Some(ALPN)).map_err(at("handshake"))?;
+        let _open = self.metrics.connection(Kind::Attested);
+        let session = Session { guest: self, peer, ends: started + self.deadlines.lifetime, accepted: 0 };
+        // The exporter secret lives as long as the connection does and is wiped with it.
+        let result = session.run(framed).await;
+        drop(exporter);
+        result
+    }
+
+    /// Waits for the evidence while the client's Finished is still in the air.
+    async fn evidence_and_handshake(
+        &self,
+        tls: &mut Tls,
+        leaf: ChannelLeaf,
+        peer: Peer,
+        handshake_ends: Instant,
+    ) -> Result<Result<Attestation, AttestError>, End> {
+        let evidence = self.attest.attest(leaf, peer.source());
+        tokio::pin!(evidence);
+        let deadline = Instant::now() + self.deadlines.attest;
+        let mut handshake_done = false;
+        loop {
+            tokio::select! {
+                result = &mut evidence => return Ok(result),
+                result = timeout_at(handshake_ends, tls.finish_handshake()), if !handshake_done => {
+                    result.map_err(|_| End::new("handshake", "deadline"))?.map_err(at("handshake"))?;
+                    handshake_done = true;
+                }
+                () = tokio::time::sleep_until(deadline) => {
+                    return Ok(Err(AttestError::Device(attester::DeviceError::Busy { retry_after: Duration::from_secs(1) })));
+                }
+            }
+        }
+    }
+
+    fn attest_frame(&self, attestation: Attestation) -> Vec<u8> {
+        let batch = &attestation.batch;
+        Attest {
+            purpose: AttestPurpose::Initial,
+            seq: 0,
+            statement: batch.statement().to_vec(),
+            index: attestation.index.into(),
+            siblings: attestation.path,
+            hardware: vec![(HardwareFormat::SnpReport, batch.report().to_vec())],
+            endorsements: self.endorsements.borrow().to_vec(),
+            parts: vec![PartInfo {
+                name: "settings".into(),
+                digest: ratls::crypto::sha256(&[&self.settings]),
+                length: u32::try_from(self.settings.len()).unwrap_or(u32::MAX),
+                media_type: media::SETTINGS.into(),
+            }],
+            identity: vec![],
+            client_evidence_wanted: false,
+            features: 0,
+            pool_idle_ms: u64::try_from(self.deadlines.pool_idle.as_millis()).unwrap_or(u64::MAX),
+        }
+        .encode()
+    }
+}
+
+/// An attested connection: tunnels, one after the other.
+struct Session<'a> {
+    guest: &'a Guest,
+    peer: Peer,
+    ends: Instant,
+    accepted: u64,
+}
+
+/// Whether the connection goes on.
+enum Next {
+    Continue(Box<Framed<Tls>>),
+    Ended,
+}
+
+impl Session<'_> {
+    async fn run(mut self, mut framed: Framed<Tls>) -> Result<(), End> {
+        let mut number = 0;
+        // After REFUSE, DATA and FIN of that tunnel may still be under way.
+        let mut discarding = false;
+        let mut parts_left: u32 = 4;
+        loop {
+            let frame = tokio::select! {
+                frame = timeout_at(self.idle_end(), framed.read()) => frame,
+                () = self.guest.tasks.draining() => {
+                    framed.close(&self.close(CloseCode::GoingAway, "the guest is being shut down")).await;
+                    return Ok(());
+                }
+            };
+            let frame = match frame {
+                Ok(Ok(frame)) => frame,
+                Ok(Err(FramingError::Closed(close))) => return closed_by_client(&close),
+                Ok(Err(FramingError::Ended)) if self.accepted == 0 && number == 0 => {
+                    return Err(End::new("open", "the client left without CLOSE"));
+                }
+                Ok(Err(error)) => return self.protocol_error(framed, error).await,
+                Err(_) => {
+                    let lifetime = Instant::now() >= self.ends;
+                    let code = if lifetime { CloseCode::Lifetime } else { CloseCode::Idle };
+                    framed.close(&self.close(code, "nothing came")).await;
+                    return Ok(());
+                }
+            };
+            match frame.kind {
+                FrameType::Want if parts_left > 0 => {
+                    parts_left -= 1;
+                    self.answer_want(&mut framed, &frame.body).await?;
+                }
+                FrameType::Data | FrameType::Fin if discarding => {}
+                FrameType::Open => {
+                    let open = match Open::parse(&frame.body) {
+                        Ok(open) if open.number == number => open,
+                        Ok(_) => {
+                            let error = FramingError::Unexpected { seen: FrameType::Open, wanted: "OPEN of the next number" };
+                            return self.protocol_error(framed, error).await;
+                        }
+                        Err(source) => {
+                            let error = FramingError::Body { kind: FrameType::Open, source };
+                            return self.protocol_error(framed, error).await;
+                        }
+                    };
+                    number += 1;
+                    let before = self.accepted;
+                    match self.open(framed, open).await? {
+                        Next::Continue(next) => framed = *next,
+                        Next::Ended => return Ok(()),
+                    }
+                    discarding = self.accepted == before;
+                }
+                seen => {
+                    let error = FramingError::Unexpected { seen, wanted: "OPEN" };
+                    return self.protocol_error(framed, error).await;
+                }
+            }
+        }
+    }
+
+    fn idle_end(&self) -> Instant {
+        self.ends.min(Instant::now() + self.guest.deadlines.pool_idle)
+    }
+
+    fn close(&self, code: CloseCode, text: &str) -> Close {
+        Close { accepted: self.accepted, ..Close::new(code, text) }
+    }
+
+    async fn protocol_error(&self, framed: Framed<Tls>, error: FramingError) -> Result<(), End> {
+        if let Some(close) = error.close() {
+            framed.close(&Close { accepted: self.accepted, ..close }).await;
+        }
+        Err(End::new("frames", error))
+    }
+
+    async fn answer_want(&self, framed: &mut Framed<Tls>, body: &[u8]) -> Result<(), End> {
+        let wanted = parse_want(body).map_err(|e| End::new("want", e))?;
+        let settings = ratls::crypto::sha256(&[&self.guest.settings]);
+        // An item that was not listed is not answered: the client knows what was listed.
+        if wanted.contains(&settings) {
+            for part in encode_parts(&settings, &self.guest.settings) {
+                within("part", self.guest.deadlines.attest, framed.write(FrameType::Part, &part)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn open(&mut self, mut framed: Framed<Tls>, open: Open) -> Result<Next, End> {
+        if let Some(tokens) = &self.guest.tokens
+            && let Err(error) = tokens.check(self.peer.source(), open.token.as_deref())
+        {
+            framed.close(&self.close(CloseCode::AccessDenied, "access token missing or wrong")).await;
+            return Err(End::new("access", error));
+        }
+        let upstream = match self.upstream_for(&open).await {
+            Ok(upstream) => upstream,
+            Err((code, text)) => {
+                tracing::info!(peer = %self.peer, code = ?code, error = %text, "tunnel refused");
+                let refuse = Refuse { number: open.number, code, text };
+                within("refuse", self.guest.deadlines.handshake, framed.write(FrameType::Refuse, &refuse.encode())).await?;
+                return Ok(Next::Continue(Box::new(framed)));
+            }
+        };
+        let left = self.ends.saturating_duration_since(Instant::now());
+        let accept = Accept { number: open.number, max_lifetime_secs: left.as_secs() };
+        within("accept", self.guest.deadlines.handshake, framed.write(FrameType::Accept, &accept.encode())).await?;
+        self.accepted += 1;
+        self.relay(framed, upstream).await
+    }
+
+    async fn relay(&self, framed: Framed<Tls>, upstream: LocalStream) -> Result<Next, End> {
+        let traffic = Arc::new(Traffic::default());
+        let _open = self.guest.metrics.tunnel();
+        let limits = RelayLimits { idle: self.guest.deadlines.idle, ends: self.ends };
+        let end = relay(upstream, TunnelStream::accepted(framed, traffic.clone()), traffic.clone(), limits).await;
+        let (up, down) = (traffic.received.load(Ordering::Relaxed), traffic.sent.load(Ordering::Relaxed));
+        self.guest.metrics.bytes(Direction::ToServer).inc_by(up);
+        self.guest.metrics.bytes(Direction::ToClient).inc_by(down);
+        match end {
+            RelayEnd::Finished(framed) => {
+                // Without the feature `reuse` a connection carries one tunnel.
+                framed.close(&self.close(CloseCode::Done, "")).await;
+                Ok(Next::Ended)
+            }
+            RelayEnd::Aborted(error) => Err(End::new("relay", error)),
+        }
+    }
+
+    async fn upstream_for(&self, open: &Open) -> Result<LocalStream, (RefuseCode, String)> {
+        if open.mode != Mode::Framed {
+            return Err((RefuseCode::UnsupportedMode, format!("{:?} tunnels are not supported", open.mode)));
+        }
+        if let Some(target) = &open.target
+            && !self.guest.names.is_empty()
+            && !self.guest.names.iter().any(|name| name.eq_ignore_ascii_case(target))
+        {
+            return Err((RefuseCode::UnknownTarget, "this guest does not serve that name".into()));
+        }
+        let deadline = Instant::now() + self.guest.deadlines.upstream_connect;
+        connect(&self.guest.upstream, deadline).await.map_err(|error| {
+            let code = match &error {
+                ConnectError::TimedOut { .. } => RefuseCode::UpstreamTimeout,
+                ConnectError::Refused { .. } => RefuseCode::UpstreamRefused,
+                _ => RefuseCode::UpstreamUnreachable,
+            };
+            (code, "the upstream did not take the connection".into())
+        })
+    }
+}
+
+fn closed_by_client(close: &Close) -> Result<(), End> {
+    match close.code {
+        CloseCode::Done | CloseCode::GoingAway | CloseCode::Idle | CloseCode::Lifetime => Ok(()),
+        code => Err(End::new("closed by the client", format!("{code:?}: {:?}", close.text))),
+    }
+}
+
+/// What a connection is told that gets no evidence.
+fn unavailable(error: &AttestError) -> Close {
+    let code = match error {
+        AttestError::QueueFull { .. } | AttestError::SourceOverCap { .. } => CloseCode::QueueFull,
+        _ => CloseCode::AttestationUnavailable,
+    };
+    let retry_after = error.retry_after().unwrap_or(Duration::from_secs(1));
+    let retry_after_ms = u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX);
+    Close { retry_after_ms, ..Close::new(code, "no evidence at the moment") }
+}
+
+/// Where a connection ended, and why.
+#[derive(Debug)]
+struct End {
+    stage: &'static str,
+    error: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl End {
+    fn new(stage: &'static str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        End { stage, error: error.into() }
+    }
+}
+
+fn at(stage: &'static str) -> impl Fn(io::Error) -> End {
+    move |error| End::new(stage, error)
+}
+
+async fn within<T>(stage: &'static str, limit: Duration, future: impl Future<Output = io::Result<T>>) -> Result<T, End> {
+    timeout(limit, future).await.map_err(|_| End::new(stage, "deadline"))?.map_err(at(stage))
+}
+
+async fn until<T>(stage: &'static str, deadline: Instant, future: impl Future<Output = io::Result<T>>) -> Result<T, End> {
+    timeout_at(deadline, future).await.map_err(|_| End::new(stage, "deadline"))?.map_err(at(stage))
+}
