@@ -1,1 +1,5 @@
 
+pub mod front;
+pub mod open;
+pub mod router;
+pub mod tools;

@@ -9,7 +9,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ratls::appraise::{AttestationResult, Finding};
+use ratls::appraise::{AttestationResult, Finding, Severity};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A tunnel through an attested connection.
@@ -55,7 +55,7 @@ pub enum OpenError {
 }
 
 fn summary(result: &AttestationResult) -> String {
-    let ids: Vec<&str> = result.findings().iter().filter(|f| f.is_fatal()).map(|f| f.id()).collect();
+    let ids: Vec<&str> = result.findings().iter().filter(|f| f.severity() == Severity::Fatal).map(|f| f.id()).collect();
     ids.join(", ")
 }
 

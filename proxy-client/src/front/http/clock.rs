@@ -1,0 +1,192 @@
+//! How long a client of the proxy port may take, and for what.
+//!
+//! Hyper's own header timeout also runs while a kept connection rests between two requests; here the two are apart.
+//! The stream itself reports when bytes pass, so the deadlines need nothing from hyper.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// The limits of one connection to the proxy port.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadlines {
+    /// From the first byte of a request (for the first request: from the accept) to the end of its head.
+    pub request_head: Duration,
+    /// Between two requests.
+    pub keep_alive: Duration,
+    /// Without a byte in either direction while a request is served. None: a long prefill is silent for minutes.
+    pub idle: Option<Duration>,
+    /// Of the whole connection, from the accept.
+    pub lifetime: Option<Duration>,
+}
+
+/// Which deadline passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Expired {
+    #[error("the head of the request did not arrive in time")]
+    RequestHead,
+    #[error("no further request came")]
+    KeepAlive,
+    #[error("no byte passed in the idle limit")]
+    Idle,
+    #[error("the connection reached its lifetime")]
+    Lifetime,
+}
+
+/// Shared by the stream, the exchanges on it, and the loop that enforces the deadlines.
+pub(super) struct Clock {
+    deadlines: Deadlines,
+    started: Instant,
+    state: Mutex<State>,
+}
+
+struct State {
+    phase: Phase,
+    last_byte: Instant,
+}
+
+#[derive(Clone, Copy)]
+enum Phase {
+    Head { since: Instant },
+    Between { since: Instant },
+    Exchange,
+}
+
+impl Clock {
+    pub(super) fn start(deadlines: Deadlines) -> Arc<Clock> {
+        let started = Instant::now();
+        let state = State { phase: Phase::Head { since: started }, last_byte: started };
+        Arc::new(Clock { deadlines, started, state: Mutex::new(state) })
+    }
+
+    /// A request is being served until the value is dropped.
+    pub(super) fn exchange(self: &Arc<Clock>) -> Exchange {
+        self.lock().phase = Phase::Exchange;
+        Exchange { clock: Arc::clone(self) }
+    }
+
+    fn byte_passed(&self, read: bool) {
+        let now = Instant::now();
+        let mut state = self.lock();
+        state.last_byte = now;
+        if read && matches!(state.phase, Phase::Between { .. }) {
+            state.phase = Phase::Head { since: now };
+        }
+    }
+
+    fn next_deadline(&self) -> Option<(Instant, Expired)> {
+        let state = self.lock();
+        let of_phase = match state.phase {
+            Phase::Head { since } => Some((since + self.deadlines.request_head, Expired::RequestHead)),
+            Phase::Between { since } => Some((since + self.deadlines.keep_alive, Expired::KeepAlive)),
+            Phase::Exchange => self.deadlines.idle.map(|idle| (state.last_byte + idle, Expired::Idle)),
+        };
+        let of_all = self.deadlines.lifetime.map(|lifetime| (self.started + lifetime, Expired::Lifetime));
+        of_phase.into_iter().chain(of_all).min_by_key(|(at, _)| *at)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds the clock")
+    }
+}
+
+/// One request and its response.
+pub(super) struct Exchange {
+    clock: Arc<Clock>,
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.clock.lock().phase = Phase::Between { since: Instant::now() };
+    }
+}
+
+/// Wakes its task when a deadline of `clock` passes.
+pub(super) struct Watch {
+    clock: Arc<Clock>,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Watch {
+    pub(super) fn new(clock: Arc<Clock>) -> Watch {
+        let first = clock.next_deadline().map_or_else(Instant::now, |(at, _)| at);
+        Watch { clock, sleep: Box::pin(tokio::time::sleep_until(first)) }
+    }
+
+    /// The timer is set anew only when it fires or must fire earlier, not for every byte that moves the deadline on.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Expired> {
+        loop {
+            let Some((at, expired)) = self.clock.next_deadline() else { return Poll::Pending };
+            if at < self.sleep.deadline() {
+                self.sleep.as_mut().reset(at);
+            }
+            ready!(self.sleep.as_mut().poll(cx));
+            if at <= Instant::now() {
+                return Poll::Ready(expired);
+            }
+            self.sleep.as_mut().reset(at);
+        }
+    }
+}
+
+/// A stream that tells `clock` when bytes pass.
+pub(super) struct Timed<T> {
+    stream: T,
+    clock: Arc<Clock>,
+}
+
+impl<T> Timed<T> {
+    pub(super) fn new(stream: T, clock: Arc<Clock>) -> Timed<T> {
+        Timed { stream, clock }
+    }
+    pub(super) fn into_inner(self) -> T {
+        self.stream
+    }
+
+    fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(result, Poll::Ready(Ok(1..))) {
+            self.clock.byte_passed(false);
+        }
+        result
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        if buffer.filled().len() > before {
+            self.clock.byte_passed(true);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(result)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.wrote(result)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
