@@ -82,6 +82,9 @@ impl<'a> CertificateTable<'a> {
                 len: entry.len,
             })?;
             let Some(item) = TableItem::ALL.into_iter().find(|item| item.guid() == entry.guid) else { continue };
+            if blob.is_empty() {
+                continue; // a place that the host did not fill
+            }
             if items.iter().any(|(known, _)| *known == item) {
                 return Err(TableError::Duplicate { item });
             }
@@ -170,6 +173,8 @@ mod tests {
         assert_eq!(parsed.get(TableItem::Vcek), Some(&b"bc"[..]));
         assert_eq!(parsed.get(TableItem::Crl), None);
         assert_eq!(parsed.certificates().collect::<Vec<_>>(), [b"bc"]);
+        let empty = table(&[(guid, 48, 0)], b"");
+        assert_eq!(CertificateTable::parse(&empty), Ok(CertificateTable::default()));
     }
 
     #[test]
