@@ -46,6 +46,12 @@ pub enum CertificateError {
     NotP384,
 }
 
+impl CertificateError {
+    pub(super) fn is_about_extensions(&self) -> bool {
+        matches!(self, CertificateError::DuplicateExtension { .. } | CertificateError::CriticalExtension { .. })
+    }
+}
+
 /// A certificate that was parsed, not verified.
 pub(super) struct Certificate<'a> {
     x509: X509Certificate<'a>,

@@ -48,6 +48,7 @@ impl ChainError {
     /// The check that failed, as in platforms.md §9 and the program's output.
     pub fn id(&self) -> &'static str {
         match self {
+            ChainError::Certificate { source, .. } if source.is_about_extensions() => "E_EXTENSION",
             ChainError::TooMany { .. }
             | ChainError::Certificate { .. }
             | ChainError::NoIssuer { .. }

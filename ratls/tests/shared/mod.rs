@@ -1,6 +1,6 @@
 //! Real evidence for tests: where it is, and one case of it. It is never copied into the project.
 
-#![allow(dead_code)] // each test file uses a part
+#![allow(dead_code, unreachable_pub)] // each test file uses a part
 
 use ratls::time::UnixTime;
 use serde_json::Value;
