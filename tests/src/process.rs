@@ -207,10 +207,12 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        let failed = !matches!(self.child.try_wait(), Ok(Some(status)) if status.success());
+        // A test that returns an error does not panic; nextest shows this only where the test failed.
+        if failed && (std::thread::panicking() || std::env::var_os("NEXTEST").is_some()) {
             eprintln!("--- log of {}", self.logs_for_an_error());
         }
-        // Descendants first noted, then ended: an orphan has another parent and would not be found.
+        // Descendants are noted first: an orphan has another parent and would not be found.
         let descendants = descendants(self.child.id());
         if let Ok(None) = self.child.try_wait() {
             let _ = self.signal(Signal::TERM);

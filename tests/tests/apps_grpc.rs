@@ -1,0 +1,18 @@
+//! examples/grpc: HTTP/2 without TLS of its own, through the port map: unary, streams, trailers and status, many in parallel.
+
+use anyhow::{Result, ensure};
+use evident_tests::ports::free_addr;
+use evident_tests::wait::PATIENCE;
+use evident_tests::{Client, Guest, python};
+
+#[test]
+fn apps_grpc_calls_of_every_kind_pass() -> Result<()> {
+    let upstream = free_addr()?;
+    let mut server = python::example("grpc/server.py")?.arg(upstream.port().to_string()).spawn()?;
+    server.wait_for_port(upstream, PATIENCE)?;
+    let guest = Guest::in_front_of(upstream).start()?;
+    let client = Client::of(&guest, &[]).start()?;
+    let output = python::example("grpc/client.py")?.arg(client.listen().to_string()).run(PATIENCE)?.success()?;
+    ensure!(output.contains("200 parallel calls"), "{output}");
+    Ok(())
+}
