@@ -66,7 +66,7 @@ pub enum ReportRefusal {
     #[error("the report's {kind} TCB is {seen}, above its current TCB {current}")]
     TcbAboveCurrent { kind: TcbKind, seen: TcbVersion, current: TcbVersion },
     #[error("the report is from chip {seen}, its key is of chip {wanted}")]
-    ChipId { seen: ChipId, wanted: ChipId },
+    ChipId { seen: Box<ChipId>, wanted: Box<ChipId> },
     #[error("the report is signed with a chip's key, but its chip id is zero")]
     NoChipId,
     #[error("the report's signature does not verify under its key")]
@@ -188,7 +188,7 @@ fn chip(report: &Report, vek: &VerifiedVek) -> Result<(), ReportRefusal> {
         return Err(ReportRefusal::NoChipId);
     }
     if report.chip_id() != wanted {
-        return Err(ReportRefusal::ChipId { seen: *report.chip_id(), wanted: *wanted });
+        return Err(ReportRefusal::ChipId { seen: Box::new(*report.chip_id()), wanted: Box::new(*wanted) });
     }
     Ok(())
 }
