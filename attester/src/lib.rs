@@ -12,7 +12,11 @@ pub mod batcher;
 pub mod configfs;
 pub mod detect;
 pub mod device;
+pub mod endorse;
+pub mod kds;
 pub mod sev_guest;
 
 pub use batcher::{AttestError, AttestHandle, Attestation, BatchEvidence, Batcher};
 pub use device::{DeviceError, DeviceReport, Pace, ReportDevice};
+pub use endorse::{EndorseError, Endorsed, Endorser, Standing};
+pub use kds::Kds;
