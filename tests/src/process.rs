@@ -68,6 +68,17 @@ impl Program {
         self
     }
 
+    /// The command as one would type it, without the paths before the program's and the files' names.
+    pub fn line(&self) -> String {
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        let shown = words.map(|word| {
+            let path = Path::new(word);
+            let short = path.file_name().filter(|_| path.is_absolute()).unwrap_or(word);
+            short.to_string_lossy().into_owned()
+        });
+        shown.filter(|word| word != "-u").collect::<Vec<_>>().join(" ")
+    }
+
     pub fn spawn(mut self) -> Result<Running> {
         let logs = tempfile::Builder::new().prefix("evident-log-").tempdir().context("directory for logs")?;
         let stdout = File::create(logs.path().join("stdout"))?;

@@ -6,6 +6,8 @@ mod python;
 mod stages;
 mod suite;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -34,11 +36,20 @@ enum Task {
     Demo,
 }
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match run(Args::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
     std::env::set_current_dir(evident_tests::binaries::workspace())?;
     machine::require_rust()?;
-    match args.task {
+    match task {
         Task::Setup { llm } => {
             machine::install_packages(machine::FOR_TESTS)?;
             machine::install_nextest()?;
