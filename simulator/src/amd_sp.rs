@@ -6,7 +6,9 @@
 
 use crate::NOTICE;
 use crate::controls::{Controls, DeviceError};
-use crate::pki::{Authority, LeafTemplate, Pki, Validity, random};
+use crate::leaf::LeafTemplate;
+use crate::pki::{Pki, random};
+use crate::x509::{Authority, Validity};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{EcdsaKeyPair, KeyPair};
 use ratls::crypto;
@@ -141,6 +143,7 @@ pub struct SimulatedAmdSp {
     report_id: ReportId,
     vek: EcdsaKeyPair,
     leaf: Vec<u8>,
+    crl: Vec<u8>,
     controls: Controls,
 }
 
@@ -157,6 +160,7 @@ impl SimulatedAmdSp {
             report_id: config.report_id.unwrap_or_else(|| ReportId::from_bytes(random())),
             vek,
             leaf: Vec::new(),
+            crl: pki.crl(&[], Validity::LONG.not_before, Validity::LONG.not_after),
             controls: Controls::default(),
             config,
         };
@@ -231,9 +235,9 @@ impl SimulatedAmdSp {
         self.pki.root_pem()
     }
 
-    /// A CRL that revokes nothing, valid as long as [`Validity::LONG`].
+    /// A CRL that revokes nothing, valid as long as [`Validity::LONG`]. The same bytes each time, as from a key service.
     pub fn crl(&self) -> Vec<u8> {
-        self.pki.crl(&[], Validity::LONG.not_before, Validity::LONG.not_after)
+        self.crl.clone()
     }
 
     /// The table that a host hands to extended report requests (§3.4): leaf, ASK or ASVK, ARK, CRL.
@@ -246,7 +250,7 @@ impl SimulatedAmdSp {
             (leaf, &self.leaf),
             (guid::ASK_OR_ASVK, self.pki.certificate(self.issuer())),
             (guid::ARK, self.pki.certificate(Authority::Ark)),
-            (guid::CRL, &self.crl()),
+            (guid::CRL, &self.crl),
         ])
     }
 

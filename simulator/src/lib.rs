@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   pki      ARK ─┬─ ASK  ── VCEK      certificates and CRL of AMD's shape, RSA-PSS and P-384
-//!                 └─ ASVK ── VLEK      (`der` writes them, `store` keeps them in a directory)
+//!                 └─ ASVK ── VLEK      (`leaf`, `x509` and `der` build them, `store` keeps them)
 //!   amd_sp   Config → SimulatedAmdSp → reports of 1184 bytes, signed by the VCEK or VLEK
 //!   device   the same as a report device of the crate `attester`
 //!   controls latency, throttle, gate and failures of that device, while somebody else owns it
@@ -18,14 +18,18 @@ pub mod amd_sp;
 pub mod controls;
 mod der;
 mod device;
+mod leaf;
 mod pem;
 pub mod pki;
 mod store;
+mod x509;
 
 pub use amd_sp::{Config, SimulatedAmdSp, Tcb, Vek};
 pub use controls::{Controls, DeviceError, Failure};
-pub use pki::{Authority, Extension, LeafTemplate, Pki, RsaSize, Validity};
+pub use leaf::{Extension, LeafTemplate};
+pub use pki::{Pki, RsaSize};
 pub use store::{ROOT_FILE, StoreError};
+pub use x509::{Authority, Validity};
 
 /// What every line that a person sees says.
 pub const NOTICE: &str = "SIMULATED, PROVES NOTHING";

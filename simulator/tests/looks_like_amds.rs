@@ -58,6 +58,46 @@ fn openssl_verifies_the_chain_from_the_root_file() {
     }
 }
 
+/// The object identifiers of a certificate, in its order, as `openssl` names them.
+fn objects(der: &Path) -> Option<Vec<String>> {
+    let arguments = ["asn1parse", "-inform", "der", "-in", der.file_name()?.to_str()?];
+    let (parsed, text) = openssl(der.parent()?, &arguments)?;
+    assert!(parsed, "{text}");
+    Some(text.lines().filter_map(|line| line.split_once("OBJECT")).map(|(_, name)| name.trim().to_owned()).collect())
+}
+
+#[test]
+fn leaves_have_the_attributes_and_extensions_of_real_ones_in_the_same_order() {
+    let evidence = match std::env::var_os("EVIDENT_EVIDENCE") {
+        Some(folder) => folder.into(),
+        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/evidence"),
+    };
+    let Ok(cases) = evidence.join("snp").read_dir() else {
+        println!(
+            "skipped: leaves_have_the_attributes_and_extensions_of_real_ones_in_the_same_order: no evidence folder"
+        );
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let simulated = dir.path().join("leaf.der");
+    let mut compared = 0;
+    for case in cases {
+        let case = case.unwrap();
+        let name = case.file_name().into_string().unwrap();
+        let Some(product) = Product::ALL.into_iter().find(|p| name.starts_with(&p.name().to_lowercase())) else {
+            continue;
+        };
+        let vek = if name.contains("vlek") { vlek() } else { Vek::Vcek };
+        let sp = SimulatedAmdSp::new(&pki(product), Config { vek, ..Config::new(product) });
+        std::fs::write(&simulated, &sp.certificates()[0]).unwrap();
+        let Some(ours) = objects(&simulated) else { return };
+        let real = case.path().join("vek.der");
+        assert_eq!(Some(ours), objects(&real), "{name}");
+        compared += 1;
+    }
+    assert!(compared >= 10, "{compared} certificates compared");
+}
+
 #[test]
 fn openssl_verifies_the_crl_and_finds_the_revoked_serial() {
     let pki = pki(Product::Milan);
