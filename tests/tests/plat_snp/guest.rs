@@ -18,44 +18,44 @@ use simulator::{Config, Pki, RsaSize, SimulatedAmdSp};
 use std::sync::{Arc, LazyLock};
 
 /// 2026-11-23T21:00:00Z
-pub const NOW: UnixTime = UnixTime::from_secs(1_795_467_600);
-pub const BIND: Bind32 = Bind32::from_exporter([0xB1; 32]);
+pub(crate) const NOW: UnixTime = UnixTime::from_secs(1_795_467_600);
+pub(crate) const BIND: Bind32 = Bind32::from_exporter([0xB1; 32]);
 
 /// One set of roots for a test; all of this product.
-pub static MILAN: LazyLock<Arc<Pki>> = LazyLock::new(|| roots(Product::Milan));
+pub(crate) static MILAN: LazyLock<Arc<Pki>> = LazyLock::new(|| roots(Product::Milan));
 
-pub fn roots(product: Product) -> Arc<Pki> {
+pub(crate) fn roots(product: Product) -> Arc<Pki> {
     Arc::new(Pki::generate(product, RsaSize::Bits2048))
 }
 
 /// What a client has at the end of a handshake and of the first frame, and what it holds against it.
-pub struct Seen {
-    pub sp: SimulatedAmdSp,
+pub(crate) struct Seen {
+    pub(crate) sp: SimulatedAmdSp,
     /// The TLS leaf. Its key is not used here: that it signed the handshake is checked elsewhere.
-    pub leaf: Vec<u8>,
-    pub bind: Bind32,
-    pub attest: Attest,
+    pub(crate) leaf: Vec<u8>,
+    pub(crate) bind: Bind32,
+    pub(crate) attest: Attest,
     /// Text of the policy file.
-    pub policy: String,
-    pub roots: TrustAnchors,
-    pub now: UnixTime,
+    pub(crate) policy: String,
+    pub(crate) roots: TrustAnchors,
+    pub(crate) now: UnixTime,
 }
 
 /// The judgement, in the terms that the tests compare.
 #[derive(Debug)]
-pub struct Judgement {
-    pub verdict: Verdict,
-    pub identity: Identity,
-    pub findings: Vec<Finding>,
+pub(crate) struct Judgement {
+    pub(crate) verdict: Verdict,
+    pub(crate) identity: Identity,
+    pub(crate) findings: Vec<Finding>,
 }
 
 /// A Milan guest that its policy accepts.
-pub fn good() -> Seen {
+pub(crate) fn good() -> Seen {
     seen(&MILAN, Config::new(Product::Milan))
 }
 
 /// A connection to this guest, under a policy for a guest that nothing was changed of. Accepted, unless `config` is not the good one.
-pub fn seen(pki: &Arc<Pki>, config: Config) -> Seen {
+pub(crate) fn seen(pki: &Arc<Pki>, config: Config) -> Seen {
     let policy = policy(&Config::new(config.product));
     let sp = SimulatedAmdSp::new(pki, config);
     let tls_leaf = simulator::LeafTemplate { common_name: "evident".to_owned(), ..sp.leaf_template() };
@@ -65,8 +65,29 @@ pub fn seen(pki: &Arc<Pki>, config: Config) -> Seen {
     Seen { sp, leaf, bind: BIND, attest, policy, roots, now: NOW }
 }
 
+/// The good Milan guest but for this change of it.
+pub(crate) fn with(change: impl FnOnce(&mut Config)) -> Seen {
+    good().judge().accepted();
+    let mut config = Config::new(Product::Milan);
+    change(&mut config);
+    seen(&MILAN, config)
+}
+
+/// The good Milan case but for this change of what the client has.
+pub(crate) fn after(change: impl FnOnce(&mut Seen)) -> Seen {
+    let mut case = good();
+    case.judge().accepted();
+    change(&mut case);
+    case
+}
+
+/// The good Milan case, but its report says something else and is correctly signed again.
+pub(crate) fn forged(change: impl FnOnce(&mut [u8; SIGNED_LEN])) -> Seen {
+    after(|case| case.attest = attest(&case.sp, &case.leaf, &case.bind, 1, change))
+}
+
 /// What the guest answers to the connection with this exporter value: a batch of one. `forge` alters the report before it is signed.
-pub fn attest(
+pub(crate) fn attest(
     sp: &SimulatedAmdSp,
     leaf: &[u8],
     bind: &Bind32,
@@ -110,7 +131,7 @@ pub fn attest(
     }
 }
 
-pub fn certificate(bytes: Vec<u8>) -> Endorsement {
+pub(crate) fn certificate(bytes: Vec<u8>) -> Endorsement {
     Endorsement { media_type: media::CERTIFICATE.to_owned(), bytes }
 }
 
@@ -142,27 +163,27 @@ smt = "allow"
 
 impl Seen {
     /// The report as it travels.
-    pub fn report(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn report(&mut self) -> &mut Vec<u8> {
         &mut self.attest.hardware.first_mut().expect("a report").1
     }
 
     /// The leaf of the endorsement chain as it travels.
-    pub fn vek(&mut self) -> &mut Vec<u8> {
+    pub(crate) fn vek(&mut self) -> &mut Vec<u8> {
         &mut self.attest.endorsements.first_mut().expect("a VCEK or VLEK").bytes
     }
 
     /// Lines for the `[snp]` table of the policy.
-    pub fn snp_policy(&mut self, lines: &str) {
+    pub(crate) fn snp_policy(&mut self, lines: &str) {
         self.replace_policy("[snp]\n", &format!("[snp]\n{lines}\n"));
     }
 
-    pub fn replace_policy(&mut self, old: &str, new: &str) {
+    pub(crate) fn replace_policy(&mut self, old: &str, new: &str) {
         assert!(self.policy.contains(old), "{old:?} is not in the policy");
         self.policy = self.policy.replace(old, new);
     }
 
     /// Verify, then appraise, as the client does.
-    pub fn judge(&self) -> Judgement {
+    pub(crate) fn judge(&self) -> Judgement {
         let policy = AppraisalPolicy::parse(&self.policy, "policy.toml").unwrap_or_else(|e| panic!("{e}"));
         let attest = self.attest.encode();
         let connection = Connection { leaf_certificate: &self.leaf, bind: self.bind, attest: &attest };
@@ -184,33 +205,33 @@ impl Seen {
 impl Judgement {
     /// Refused, and for this one reason.
     #[track_caller]
-    pub fn refused_for(&self, id: &str) {
+    pub(crate) fn refused_for(&self, id: &str) {
         let fatal: Vec<_> = self.findings.iter().filter(|f| f.severity() == Severity::Fatal).map(Finding::id).collect();
         assert_eq!((self.verdict, &fatal[..]), (Verdict::Refused, &[id][..]), "{self:?}");
     }
 
     /// Refused for this one reason, which is about `subject`.
     #[track_caller]
-    pub fn refused_for_the(&self, subject: &str, id: &str) {
+    pub(crate) fn refused_for_the(&self, subject: &str, id: &str) {
         self.refused_for(id);
         assert!(self.findings.iter().any(|f| f.id() == id && f.subject() == subject), "{self:?}");
     }
 
     #[track_caller]
-    pub fn accepted(&self) {
+    pub(crate) fn accepted(&self) {
         assert_eq!(self.verdict, Verdict::Accepted, "{self:?}");
     }
 
     /// Accepted, and this was said of it.
     #[track_caller]
-    pub fn accepted_with(&self, id: &str, severity: Severity) {
+    pub(crate) fn accepted_with(&self, id: &str, severity: Severity) {
         self.accepted();
         assert!(self.findings.iter().any(|f| f.id() == id && f.severity() == severity), "{self:?}");
     }
 
     /// Accepted, and nothing was said of this.
     #[track_caller]
-    pub fn accepted_without(&self, id: &str) {
+    pub(crate) fn accepted_without(&self, id: &str) {
         self.accepted();
         assert!(self.findings.iter().all(|f| f.id() != id), "{self:?}");
     }
