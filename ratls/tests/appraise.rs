@@ -170,6 +170,16 @@ fn a_live_guest_that_its_policy_names_is_accepted_and_gives_the_token() {
 }
 
 #[test]
+fn the_simulated_example_accepts_the_simulators_guest() {
+    let text = include_str!("../../examples/policies/simulated.toml");
+    let policy = AppraisalPolicy::parse(text, "simulated.toml").unwrap();
+    assert_eq!(policy.anchors_needed(), Some(simulator::ROOT_FILE));
+    let result = accepted(appraise(Some(&policy), live(|_| {})));
+    assert_eq!(severity(&result, "S_SIMULATED"), Severity::Warning);
+    assert!(result.to_string().starts_with("SIMULATED, PROVES NOTHING\nACCEPTED by simulated.toml\n"), "{result}");
+}
+
+#[test]
 fn an_accepted_file_gives_no_token() {
     let result = accepted(appraise(Some(&policy("")), file(|_| {})));
     assert_eq!(severity(&result, "C_CHANNEL"), Severity::Warning);

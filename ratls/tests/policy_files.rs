@@ -1,0 +1,97 @@
+//! The example policies and docs/policy.md say the same as the code.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ratls::policy::{AppraisalPolicy, PolicyProblem};
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(project(folder)).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
+        if path.extension().is_some_and(|e| e == extension) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_example_is_a_policy_and_only_the_simulated_one_names_a_simulator() {
+    let examples = files("examples/policies", "toml");
+    assert!(examples.len() >= 3);
+    for path in examples {
+        let text = fs::read_to_string(&path).unwrap();
+        let policy = AppraisalPolicy::parse(&text, &path.display().to_string()).unwrap_or_else(|e| panic!("{e}"));
+        let simulated = path.file_stem().unwrap() == "simulated";
+        assert_eq!(policy.anchors_needed().is_some(), simulated, "{}", path.display());
+        assert!(!simulated || text.starts_with("# SIMULATED, PROVES NOTHING"));
+    }
+}
+
+/// The keys that each table knows, taken from the error that an unknown one gets.
+#[test]
+fn every_key_is_documented() {
+    let docs = fs::read_to_string(project("docs/policy.md")).unwrap();
+    let base = "version = 1\nprofiles = [\"snp\"]\n";
+    let digest = "a".repeat(96);
+    let snp = format!(
+        "[snp]\nmeasurements = [\"{digest}\"]\nsigning_keys = [\"vcek\"]\n[snp.minimum_tcb.turin]\n\
+         fmc = 1\nbl = 1\ntee = 1\nsnp = 1\nucode = 1\n"
+    );
+    for text in [
+        "x = 1\n".to_owned(),
+        format!("{base}identity.x = 1\n"),
+        format!("{base}identity.launch_identity.x = 1\n"),
+        format!("{base}identity = \"any\"\nsnp.x = 1\n"),
+        format!(
+            "{base}identity = \"any\"\n[snp]\nmeasurements = [\"{digest}\"]\nsigning_keys = [\"vcek\"]\nminimum_tcb.turin.x = 1"
+        ),
+        format!("{base}identity = \"any\"\n{snp}[endorsements]\nx = 1\n"),
+        format!("{base}identity = \"any\"\n{snp}[roots]\nx = 1\n"),
+        format!("{base}identity = \"any\"\n{snp}[guest]\nx = 1\n"),
+        format!("{base}identity = \"any\"\n{snp}[freshness]\nx = 1\n"),
+    ] {
+        let error = AppraisalPolicy::parse(&text, "p").unwrap_err();
+        let PolicyProblem::UnknownKey { known } = error.problem() else { panic!("{error}") };
+        for key in known.split(", ") {
+            let documented =
+                [format!("`{key}`"), format!("] {key}`"), format!("[{key}]"), format!(".{key}."), format!("[{key}.")];
+            assert!(documented.iter().any(|form| docs.contains(form)), "docs/policy.md does not name {key}");
+        }
+    }
+}
+
+/// Every quoted word of the form `R_SOMETHING` in the folders that make findings.
+#[test]
+fn every_finding_is_documented() {
+    let docs = fs::read_to_string(project("docs/policy.md")).unwrap();
+    let mut ids = BTreeSet::new();
+    for folder in ["ratls/src/appraise", "ratls/src/verify", "ratls/src/endorsement"] {
+        for path in files(folder, "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap();
+            ids.extend(code.split('"').filter(|word| is_id(word)).map(str::to_owned));
+        }
+    }
+    assert!(ids.len() >= 35, "{ids:?}");
+    for id in ids {
+        let documented = docs.contains(&format!("`{id}`")) || id.starts_with("B_");
+        assert!(documented, "docs/policy.md does not name {id}");
+    }
+}
+
+fn is_id(word: &str) -> bool {
+    let (stage, rest) = word.split_at_checked(2).unwrap_or_default();
+    matches!(stage, "R_" | "E_" | "B_" | "I_" | "P_" | "C_" | "S_")
+        && !rest.is_empty()
+        && rest.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
+}
