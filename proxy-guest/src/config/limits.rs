@@ -1,0 +1,97 @@
+//! Every limit in time and number of this proxy, with its default. The table `[limits]` of the file.
+
+use std::num::NonZeroUsize;
+
+use proxy_core::duration::{Period, Timeout};
+use serde::Deserialize;
+
+use super::error::Reason;
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// From accept to the whole ClientHello.
+    pub client_hello_timeout: Period,
+    /// From accept to the client's Finished.
+    pub handshake_timeout: Period,
+    /// From the exporter to the evidence over it; then CLOSE with `retry_after`.
+    pub attest_timeout: Period,
+    /// From the end of an ordinary client's handshake, or of its last answer, to its next whole request head.
+    pub first_byte_timeout: Period,
+    /// How long an attested connection may wait for an OPEN. Announced in ATTEST.
+    pub pool_idle_timeout: Period,
+    /// Silence in both directions of a tunnel or an ordinary connection; keepalive finds peers that vanished.
+    pub idle_timeout: Timeout,
+    /// Age at which an attested connection ends, from its ClientHello.
+    pub lifetime: Period,
+    pub upstream_connect_timeout: Period,
+    /// How long what is open may go on after SIGTERM.
+    pub drain_deadline: Period,
+    pub max_connections: NonZeroUsize,
+    pub max_connections_per_source: NonZeroUsize,
+    /// Leaves that wait for a batch.
+    pub max_pending_leaves: NonZeroUsize,
+    pub max_pending_leaves_per_source: NonZeroUsize,
+    /// Attested connections without a tunnel.
+    pub max_idle_connections_per_source: NonZeroUsize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const fn number(n: usize) -> NonZeroUsize {
+            NonZeroUsize::new(n).expect("a limit of this list is not zero")
+        }
+        Limits {
+            client_hello_timeout: Period::from_secs(5),
+            handshake_timeout: Period::from_secs(10),
+            attest_timeout: Period::from_secs(20),
+            first_byte_timeout: Period::from_secs(30),
+            pool_idle_timeout: Period::from_secs(90),
+            idle_timeout: Timeout::from_secs(3600),
+            lifetime: Period::from_secs(24 * 3600),
+            upstream_connect_timeout: Period::from_secs(5),
+            drain_deadline: Period::from_secs(30),
+            max_connections: number(10_000),
+            max_connections_per_source: number(1_000),
+            // Protocol.md §7.9.
+            max_pending_leaves: number(16_384),
+            max_pending_leaves_per_source: number(1_000),
+            max_idle_connections_per_source: number(256),
+        }
+    }
+}
+
+impl Limits {
+    /// Whether the limits fit one another. Each one by itself was checked when it was parsed.
+    pub(super) fn check(&self) -> Result<(), Reason> {
+        let within = |small: (&'static str, Period), large: (&'static str, Period)| {
+            if small.1 <= large.1 { Ok(()) } else { Err(Reason::LimitAbove { limit: small.0, bound: large.0 }) }
+        };
+        within(("client_hello_timeout", self.client_hello_timeout), ("handshake_timeout", self.handshake_timeout))?;
+        within(("pool_idle_timeout", self.pool_idle_timeout), ("lifetime", self.lifetime))?;
+        // A tree has 65,536 leaves at most (protocol.md §7.9), and a batch takes everything that is pending.
+        if self.max_pending_leaves.get() > 65_536 {
+            return Err(Reason::PendingLeaves { seen: self.max_pending_leaves.get() });
+        }
+        Ok(())
+    }
+
+    pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("limits.attest_timeout", self.attest_timeout.to_string()),
+            ("limits.client_hello_timeout", self.client_hello_timeout.to_string()),
+            ("limits.drain_deadline", self.drain_deadline.to_string()),
+            ("limits.first_byte_timeout", self.first_byte_timeout.to_string()),
+            ("limits.handshake_timeout", self.handshake_timeout.to_string()),
+            ("limits.idle_timeout", self.idle_timeout.to_string()),
+            ("limits.lifetime", self.lifetime.to_string()),
+            ("limits.max_connections", self.max_connections.to_string()),
+            ("limits.max_connections_per_source", self.max_connections_per_source.to_string()),
+            ("limits.max_idle_connections_per_source", self.max_idle_connections_per_source.to_string()),
+            ("limits.max_pending_leaves", self.max_pending_leaves.to_string()),
+            ("limits.max_pending_leaves_per_source", self.max_pending_leaves_per_source.to_string()),
+            ("limits.pool_idle_timeout", self.pool_idle_timeout.to_string()),
+            ("limits.upstream_connect_timeout", self.upstream_connect_timeout.to_string()),
+        ]
+    }
+}

@@ -1,0 +1,207 @@
+//! The configuration file as read, and each setting taken from it, from the flags, or from the defaults.
+
+use std::path::{Path, PathBuf};
+
+use proxy_core::admin::AdminAddr;
+use proxy_core::net::Host;
+use proxy_core::telemetry;
+use ratls::wire::limits::MAX_NAMES;
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+
+#[cfg(feature = "simulator")]
+use super::Simulate;
+use super::error::{ConfigError, Origin, Reason};
+use super::file::{File, Given};
+use super::{
+    Access, DEFAULT_KDS_URL, Device, Limits, Log, OUTSIDE, PlainClients, Platform, Scope, Upstream, UpstreamMode,
+};
+use crate::cli::{DeviceFlags, ServeFlags};
+use crate::tokens::Tokens;
+
+/// The configuration file as read: what it says, and enough to say where it says it.
+pub(super) struct Source {
+    path: PathBuf,
+    text: String,
+    pub(super) file: File,
+}
+
+impl Source {
+    pub(super) fn read(path: Option<&Path>) -> Result<Self, ConfigError> {
+        let Some(path) = path else {
+            return Ok(Source { path: PathBuf::new(), text: String::new(), file: File::default() });
+        };
+        let text =
+            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(path, text)
+    }
+
+    pub(super) fn parse(path: &Path, text: String) -> Result<Self, ConfigError> {
+        let file = toml::from_str(&text).map_err(|e| ConfigError::of_toml(path, &text, &e))?;
+        Ok(Source { path: path.to_owned(), text, file })
+    }
+
+    pub(super) fn origin<T>(&self, key: &'static str, given: &Given<T>) -> Origin {
+        Origin::in_file(&self.path, &self.text, given.span().start, key)
+    }
+
+    /// A path in the file is relative to the file.
+    fn path_of(&self, path: &Path) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(path)
+    }
+
+    pub(super) fn upstream(&self, flags: &ServeFlags) -> Result<Upstream, ConfigError> {
+        let (addr, origin) = match (&flags.upstream, &self.file.upstream) {
+            (Some(addr), _) => (addr.clone(), Origin::flag("--upstream")),
+            (None, Some(given)) => (given.get_ref().clone(), self.origin("upstream", given)),
+            (None, None) => return Err(ConfigError::NoUpstream),
+        };
+        let permitted = match &self.file.upstream_outside_guest {
+            None => false,
+            Some(given) if given.get_ref() == OUTSIDE => true,
+            Some(given) => {
+                let seen = given.get_ref().clone();
+                return Err(ConfigError::at(
+                    self.origin("upstream_outside_guest", given),
+                    Reason::OutsidePhrase { seen },
+                ));
+            }
+        };
+        let scope = match (addr.is_local(), permitted) {
+            (true, _) => Scope::InsideGuest,
+            (false, true) => Scope::OutsideGuest,
+            (false, false) => return Err(ConfigError::at(origin, Reason::UpstreamOutside { addr })),
+        };
+        Ok(Upstream { addr, mode: self.file.upstream_mode.unwrap_or(UpstreamMode::Http), scope })
+    }
+
+    pub(super) fn names(&self) -> Result<Vec<String>, ConfigError> {
+        let Some(given) = &self.file.names else { return Ok(vec![]) };
+        let error = |reason| ConfigError::at(self.origin("names", given), reason);
+        if given.get_ref().len() > MAX_NAMES {
+            return Err(error(Reason::TooManyNames { seen: given.get_ref().len() }));
+        }
+        let mut names = vec![];
+        for text in given.get_ref() {
+            match text.parse() {
+                Ok(Host::Name(name)) if !names.contains(&name) => names.push(name),
+                Ok(Host::Name(_)) => return Err(error(Reason::NameTwice { seen: text.clone() })),
+                Ok(Host::Ip(_)) | Err(()) => return Err(error(Reason::Name { seen: text.clone() })),
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    pub(super) fn device(&self, flags: &DeviceFlags) -> Result<Device, ConfigError> {
+        let file = &self.file;
+        let vmpl = match &file.vmpl {
+            None => 0,
+            Some(given) if *given.get_ref() <= attester::configfs::MAX_VMPL => *given.get_ref(),
+            Some(given) => {
+                return Err(ConfigError::at(self.origin("vmpl", given), Reason::Vmpl { seen: *given.get_ref() }));
+            }
+        };
+        let kds_url = match &file.endorsements.kds_url {
+            None => DEFAULT_KDS_URL.to_owned(),
+            Some(given) => {
+                let url = given.get_ref();
+                let usable = url.parse::<http::Uri>().is_ok_and(|uri| {
+                    matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.query().is_none()
+                });
+                if !usable {
+                    return Err(ConfigError::at(
+                        self.origin("endorsements.kds_url", given),
+                        Reason::Url { seen: url.clone() },
+                    ));
+                }
+                url.trim_end_matches('/').to_owned()
+            }
+        };
+        Ok(Device {
+            platform: flags.platform.or(file.platform).unwrap_or(Platform::Auto),
+            vmpl,
+            configfs_entry: file.device.configfs_entry.as_deref().map(|path| self.path_of(path)),
+            kds_url,
+            cache_dir: file.endorsements.cache_dir.as_deref().map(|path| self.path_of(path)),
+            #[cfg(feature = "simulator")]
+            simulate: flags.simulate.clone().map(|dir| Simulate { dir }),
+        })
+    }
+
+    pub(super) fn access(&self) -> Result<Access, ConfigError> {
+        match (&self.file.clients.tokens_file, &self.file.clients.ca_file) {
+            (None, None) => Ok(Access::Anyone),
+            (Some(_), Some(given)) => {
+                Err(ConfigError::at(self.origin("clients.ca_file", given), Reason::TwoKindsOfAccess))
+            }
+            (Some(given), None) => {
+                let path = self.path_of(given.get_ref());
+                let tokens = Tokens::load(&path)
+                    .map_err(|e| ConfigError::at(self.origin("clients.tokens_file", given), Reason::Tokens(e)))?;
+                Ok(Access::Token(tokens))
+            }
+            (None, Some(given)) => {
+                let path = self.path_of(given.get_ref());
+                let roots = read_roots(&path).map_err(|why| {
+                    ConfigError::at(self.origin("clients.ca_file", given), Reason::Ca { path: path.clone(), why })
+                })?;
+                Ok(Access::Certificate(roots))
+            }
+        }
+    }
+
+    /// Ordinary HTTPS clients cannot show a token, so a guest that asks for one refuses them.
+    pub(super) fn plain_clients(&self, flags: &ServeFlags, access: &Access) -> Result<PlainClients, ConfigError> {
+        let (value, origin) = match (flags.plain_clients, &self.file.plain_clients) {
+            (Some(value), _) => (Some(value), Origin::flag("--plain-clients")),
+            (None, Some(given)) => (Some(*given.get_ref()), self.origin("plain_clients", given)),
+            (None, None) => (None, Origin::Default),
+        };
+        match (value, access) {
+            (Some(PlainClients::Allow), Access::Token(_)) => Err(ConfigError::at(origin, Reason::PlainBesideTokens)),
+            (None, Access::Token(_)) => Ok(PlainClients::Refuse),
+            (value, _) => Ok(value.unwrap_or(PlainClients::Allow)),
+        }
+    }
+
+    pub(super) fn admin(&self, flags: &ServeFlags) -> Result<Option<AdminAddr>, ConfigError> {
+        let (addr, origin) = match (&flags.admin, &self.file.admin) {
+            (Some(addr), _) => (addr.clone(), Origin::flag("--admin")),
+            (None, Some(given)) => (given.get_ref().clone(), self.origin("admin", given)),
+            (None, None) => match &self.file.admin_outside_host {
+                None => return Ok(None),
+                Some(given) => {
+                    return Err(ConfigError::at(self.origin("admin_outside_host", given), Reason::NoAdmin));
+                }
+            },
+        };
+        AdminAddr::new(addr, self.file.admin_outside_host.as_ref().map(|given| given.get_ref().as_str()))
+            .map(Some)
+            .map_err(|e| ConfigError::at(origin, Reason::Admin(e)))
+    }
+
+    pub(super) fn log(&self) -> Log {
+        Log {
+            format: self.file.log.format.unwrap_or(telemetry::Format::Text),
+            level: self.file.log.level.clone().unwrap_or_else(telemetry::Level::info),
+        }
+    }
+
+    pub(super) fn limits(&self) -> Result<Limits, ConfigError> {
+        let Some(given) = &self.file.limits else { return Ok(Limits::default()) };
+        let limits = given.get_ref().clone();
+        limits.check().map_err(|reason| ConfigError::at(self.origin("limits", given), reason))?;
+        Ok(limits)
+    }
+}
+
+fn read_roots(path: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(path).map_err(|e| e.to_string())? {
+        let certificate = certificate.map_err(|e| e.to_string())?;
+        roots.add(certificate).map_err(|e| e.to_string())?;
+    }
+    if roots.is_empty() { Err("there is no certificate in it".into()) } else { Ok(roots) }
+}

@@ -1,0 +1,193 @@
+use super::*;
+use clap::Parser;
+use proxy_core::duration::{Period, Timeout};
+use std::path::Path;
+
+fn flags(line: &str) -> ServeFlags {
+    crate::cli::Cli::try_parse_from(format!("evident-proxy {line}").split_whitespace()).unwrap().serve
+}
+
+fn resolve(line: &str, text: &str) -> Result<Config, ConfigError> {
+    Config::resolve(&flags(line), &Source::parse(Path::new("evident.toml"), text.to_owned())?)
+}
+
+fn refused(line: &str, text: &str) -> String {
+    resolve(line, text).unwrap_err().to_string()
+}
+
+#[test]
+fn an_upstream_is_enough() {
+    let config = resolve("--upstream 8080", "").unwrap();
+    assert_eq!(config.listen.to_string(), "[::]:8443");
+    assert_eq!(config.upstream.scope, Scope::InsideGuest);
+    assert_eq!(config.plain_clients, PlainClients::Allow);
+    assert_eq!(config.limits, Limits::default());
+    assert!(config.admin.is_none());
+    assert!(matches!(config.access, Access::Anyone));
+}
+
+#[test]
+fn flags_override_the_file() {
+    let text = "listen = \"[::]:1\"\nupstream = \"1\"\nplatform = \"snp\"\nplain_clients = \"allow\"\nadmin = \"1\"";
+    let config = resolve("--upstream 2 --listen 2 --platform aws --plain-clients refuse --admin 2", text).unwrap();
+    assert_eq!(config.upstream.addr, Addr::loopback(2));
+    assert_eq!(config.listen, Addr::loopback(2));
+    assert_eq!(config.device.platform, Platform::Aws);
+    assert_eq!(config.plain_clients, PlainClients::Refuse);
+    assert_eq!(config.admin.unwrap().addr(), &Addr::loopback(2));
+}
+
+#[test]
+fn every_key_of_the_file_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("evident.toml");
+    std::fs::write(dir.path().join("tokens"), format!("{} laptop\n", "ab".repeat(32))).unwrap();
+    let text = r#"
+        listen = "10.0.0.1:8443"
+        upstream = "10.0.0.2:80"
+        upstream_outside_guest = "plaintext leaves the guest"
+        upstream_mode = "tcp"
+        names = ["B.example", "a.example"]
+        platform = "snp"
+        vmpl = 1
+        plain_clients = "refuse"
+        x_forwarded_for = "append"
+        admin = "0.0.0.0:9443"
+        admin_outside_host = "others can read the admin page"
+        [device]
+        configfs_entry = "/sys/kernel/config/tsm/report/evident"
+        [endorsements]
+        kds_url = "http://127.0.0.1:1/"
+        cache_dir = "cache"
+        [clients]
+        tokens_file = "tokens"
+        [log]
+        format = "json"
+        level = "debug"
+        [limits]
+        idle_timeout = "off"
+        lifetime = "1h"
+        max_connections = 7
+    "#;
+    let source = Source::parse(&path, text.to_owned()).unwrap();
+    let config = Config::resolve(&ServeFlags::default(), &source).unwrap();
+    assert_eq!(config.upstream.scope, Scope::OutsideGuest);
+    assert_eq!(config.upstream.mode, UpstreamMode::Tcp);
+    assert_eq!(config.names, ["a.example", "b.example"]);
+    assert_eq!(config.device.vmpl, 1);
+    assert_eq!(config.device.kds_url, "http://127.0.0.1:1");
+    assert_eq!(config.device.cache_dir, Some(dir.path().join("cache")));
+    assert!(matches!(config.access, Access::Token(_)));
+    assert_eq!(config.log.format, telemetry::Format::Json);
+    assert_eq!(config.limits.idle_timeout, Timeout::Off);
+    assert_eq!(config.limits.lifetime, Period::from_secs(3600));
+    assert_eq!(config.limits.max_connections.get(), 7);
+    assert_eq!(config.limits.handshake_timeout, Period::from_secs(10));
+}
+
+#[test]
+fn a_mistake_is_named_with_file_line_and_key() {
+    for (text, message) in [
+        ("upstream = \"1\"\nlisten = \"nowhere\"", "evident.toml, line 2, listen: \"nowhere\" has no port"),
+        ("\nlissen = \"1\"", "evident.toml, line 2, lissen: unknown field `lissen`"),
+        ("[limits]\nidle_timeout = \"5\"", "evident.toml, line 2, limits.idle_timeout: \"5\" is not a length of time"),
+        ("[limits]\nlifetime = \"off\"", "evident.toml, line 2, limits.lifetime: \"off\" is not possible here"),
+        ("[limits]\nmax_connections = 0", "evident.toml, line 2, limits.max_connections: "),
+        ("[limits]\nidle = 1", "evident.toml, line 2, limits.idle: unknown field `idle`"),
+        ("[log]\n\nlevel = \"inof\"", "evident.toml, line 3, log.level: \"inof\" is not a log level"),
+        ("upstream = \"1\"\nupstream = \"2\"", "evident.toml, line 2, upstream: duplicate key"),
+        ("plain_clients = true", "evident.toml, line 1, plain_clients: "),
+        ("upstream = ", "evident.toml, line 1, upstream: "),
+        ("upstream = \"1\"\nvmpl = 4", "evident.toml, line 2, vmpl: 4 is not a VMPL"),
+        ("upstream = \"1\"\nadmin = \"[::]:1\"", "evident.toml, line 2, admin: the admin page on [::]:1 could be read"),
+        (
+            "upstream = \"1\"\nadmin_outside_host = \"x\"",
+            "evident.toml, line 2, admin_outside_host: there is no admin page",
+        ),
+        ("upstream = \"1\"\nnames = [\"a\", \"A\"]", "evident.toml, line 2, names: \"A\" stands there twice"),
+        ("upstream = \"1\"\nnames = [\"10.0.0.1\"]", "evident.toml, line 2, names: \"10.0.0.1\" is not a DNS name"),
+        (
+            "upstream = \"1\"\n[endorsements]\nkds_url = \"kds\"",
+            "evident.toml, line 3, endorsements.kds_url: \"kds\" is not",
+        ),
+        ("upstream = \"1\"\n[limits]\npool_idle_timeout = \"25h\"", "pool_idle_timeout is longer than lifetime"),
+        (
+            "upstream = \"1\"\n[limits]\nclient_hello_timeout = \"11s\"",
+            "client_hello_timeout is longer than handshake_timeout",
+        ),
+        ("upstream = \"1\"\n[limits]\nmax_pending_leaves = 65537", "max_pending_leaves is 65537"),
+    ] {
+        let error = refused("", text);
+        assert!(error.contains(message), "{text}\n  {error}");
+    }
+}
+
+#[test]
+fn an_upstream_outside_the_guest_needs_the_phrase() {
+    assert!(refused("--upstream 10.0.0.1:80", "").starts_with("--upstream: 10.0.0.1:80 is outside this guest"));
+    assert!(refused("", "upstream = \"db.internal:80\"").starts_with("evident.toml, line 1, upstream: "));
+    let wrong = "upstream_outside_guest = \"yes\"";
+    assert!(refused("--upstream 10.0.0.1:80", wrong).contains("not the phrase"));
+    assert!(refused("--upstream 1", wrong).contains("not the phrase"));
+    let right = "upstream_outside_guest = \"plaintext leaves the guest\"";
+    assert_eq!(resolve("--upstream 10.0.0.1:80", right).unwrap().upstream.scope, Scope::OutsideGuest);
+    assert_eq!(resolve("--upstream 1", right).unwrap().upstream.scope, Scope::InsideGuest);
+}
+
+#[test]
+fn nothing_to_serve_is_an_error() {
+    assert!(matches!(resolve("", "listen = \"1\""), Err(ConfigError::NoUpstream)));
+}
+
+#[test]
+fn a_policy_for_clients_is_refused_and_not_ignored() {
+    assert!(refused("--upstream 1 --client-policy p.toml", "").contains("not supported by this version yet"));
+    assert!(refused("--upstream 1", "[clients]\npolicy = \"p.toml\"").contains("not supported by this version yet"));
+}
+
+#[test]
+fn a_token_keeps_ordinary_clients_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = dir.path().join("tokens");
+    std::fs::write(&tokens, "00".repeat(32)).unwrap();
+    let text = format!("[clients]\ntokens_file = {tokens:?}");
+    assert_eq!(resolve("--upstream 1", &text).unwrap().plain_clients, PlainClients::Refuse);
+    assert!(
+        refused("--upstream 1 --plain-clients allow", &text).starts_with("--plain-clients: ordinary HTTPS clients")
+    );
+}
+
+#[test]
+fn files_that_it_names_must_be_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = dir.path().join("empty");
+    std::fs::write(&empty, "").unwrap();
+    let missing = dir.path().join("missing");
+    for (key, path) in [("tokens_file", &missing), ("ca_file", &missing), ("tokens_file", &empty), ("ca_file", &empty)]
+    {
+        let error = refused("--upstream 1", &format!("[clients]\n{key} = {path:?}"));
+        assert!(error.starts_with(&format!("evident.toml, line 2, clients.{key}: ")), "{error}");
+    }
+    let both = format!("[clients]\ntokens_file = {empty:?}\nca_file = {empty:?}");
+    assert!(refused("--upstream 1", &both).contains("exclude each other"));
+    let unreadable = Config::load(&flags(&format!("--upstream 1 --config {}", missing.display())));
+    assert!(matches!(unreadable, Err(ConfigError::Read { .. })));
+}
+
+#[test]
+fn measured_settings_are_sorted_and_change_with_what_matters() {
+    let base = resolve("--upstream 1", "names = [\"b\", \"a\"]").unwrap().measured_settings();
+    assert!(base.is_sorted_by_key(|(name, _)| *name));
+    assert!(base.contains(&("names", "a,b".into())));
+    assert!(base.contains(&("upstream_scope", "inside the guest".into())));
+    let changed = |line: &str, text: &str| resolve(line, text).unwrap().measured_settings() != base;
+    let names = "names = [\"a\", \"b\"]\n";
+    assert!(!changed("--upstream 1", names));
+    assert!(!changed("--upstream 1 --listen 5 --admin 6", &format!("{names}[log]\nlevel = \"debug\"")));
+    assert!(changed("--upstream 2", names));
+    assert!(changed("--upstream 1 --plain-clients refuse", names));
+    assert!(changed("--upstream 1", "names = [\"a\"]"));
+    assert!(changed("--upstream 1", &format!("{names}upstream_mode = \"tcp\"")));
+    assert!(changed("--upstream 1", &format!("{names}x_forwarded_for = \"append\"")));
+    assert!(changed("--upstream 1", &format!("{names}vmpl = 1")));
+}
