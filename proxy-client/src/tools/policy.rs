@@ -76,7 +76,14 @@ pub fn load(path: &Path) -> Result<LoadedPolicy, LoadError> {
 
 /// A policy that cannot be used, said to the operator.
 pub(super) fn refused(error: &LoadError) -> Output {
-    Output::failed(EXIT_USAGE, error, "Mend the policy file; docs/policy.md lists every key.")
+    let next = match error {
+        LoadError::File(_) => "Check the name and the permissions of the policy file.",
+        LoadError::RootFile { .. } | LoadError::Root { .. } => {
+            "[roots] simulator names a file beside the policy: copy the simulator's root there, or remove [roots]."
+        }
+        _ => "Mend the policy file; docs/policy.md lists every key.",
+    };
+    Output::failed(EXIT_USAGE, error, next)
 }
 
 pub fn run(command: PolicyCommand) -> ExitCode {

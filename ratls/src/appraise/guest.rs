@@ -73,6 +73,9 @@ fn channel(judge: &mut Judge<'_>, evidence: &VerifiedEvidence) {
         Freshness::Connect => return,
         Freshness::Within => "signed before this connection",
         Freshness::Stale => "stale",
+        Freshness::None if evidence.statement().is_some() => {
+            "signed for the connection that the bundle recorded, at an unknown time"
+        }
         Freshness::None if evidence.channel() == Channel::None => {
             "report_data is shown, and compared with nothing: there is no connection"
         }

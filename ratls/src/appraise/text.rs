@@ -126,7 +126,9 @@ impl fmt::Display for Entry<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Finding { id, severity, subject, seen, wanted, help } = self.0;
         writeln!(f, "  {:<8}{id}  {subject}: {}", severity.as_str().to_uppercase(), escape(seen))?;
-        writeln!(f, "          wanted: {}", escape(wanted))?;
+        if *severity <= Severity::Cap {
+            writeln!(f, "          wanted: {}", escape(wanted))?;
+        }
         if !help.is_empty() {
             writeln!(f, "          {}", escape(help))?;
         }
