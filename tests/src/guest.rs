@@ -27,6 +27,7 @@ pub struct GuestBuilder {
     config: String,
     args: Vec<String>,
     simulator: Option<PathBuf>,
+    simulated: String,
     log: String,
 }
 
@@ -38,6 +39,7 @@ impl Guest {
             config: String::new(),
             args: Vec::new(),
             simulator: None,
+            simulated: String::new(),
             log: "info".to_owned(),
         }
     }
@@ -80,6 +82,12 @@ impl GuestBuilder {
         self
     }
 
+    /// What `simulator.toml` says of this guest: its measurement, its policy bits, how long a report takes.
+    pub fn simulated(mut self, toml: &str) -> GuestBuilder {
+        self.simulated = toml.to_owned();
+        self
+    }
+
     /// The filter of its log (`RUST_LOG`), `info` otherwise.
     pub fn log(mut self, filter: &str) -> GuestBuilder {
         self.log = filter.to_owned();
@@ -90,6 +98,10 @@ impl GuestBuilder {
     pub fn start(self) -> Result<Guest> {
         let dir = tempfile::Builder::new().prefix("evident-guest-").tempdir().context("directory of a guest")?;
         let simulator = self.simulator.unwrap_or_else(|| dir.path().join("simulator"));
+        std::fs::create_dir_all(&simulator).context("directory of a simulator")?;
+        // Small keys are made in a tenth of the time and change nothing else.
+        std::fs::write(simulator.join("simulator.toml"), format!("small_keys = true\n{}", self.simulated))
+            .context("writing simulator.toml")?;
         let (address, admin) = (free_addr()?, free_addr()?);
         let mut program = Program::new(evident_proxy()?)
             .args(["--upstream", &self.upstream, "--listen", &address.to_string(), "--admin", &admin.to_string()])

@@ -19,8 +19,11 @@ use crate::stages::Stages;
 
 const NOTICE: &str = "SIMULATED, PROVES NOTHING";
 const NAME: &str = "web.example";
-/// What the guest of the second half says of itself: debugging by the host is allowed.
-const TAMPERED: &str = "[simulator]\ndebug = true\n";
+/// What the guest of the second half was launched with: another image, and a policy with bit 19, which lets the host debug it.
+const TAMPERED: &str = "policy = 0xB_0000\n\
+    measurement = \"badbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbad\"\n";
+/// The findings that must stand in its refusal: launch digest, DEBUG.
+const REASONS: [&str; 2] = ["R_LD", "R_DEBUG"];
 
 pub(crate) fn run() -> Result<()> {
     println!("{NOTICE}: the guest's AMD-SP is software with roots of its own.");
@@ -59,14 +62,14 @@ pub(crate) fn run() -> Result<()> {
     stages.need("the verdict", || show(inspect(guest.address(), Some(client.policy()))?)?.success())?;
 
     let tampered = stages.need("a tampered guest in its place, same chip, same upstream", || {
-        let tampered = Guest::in_front_of(upstream).simulator(guest.simulator()).config(TAMPERED).start()?;
-        println!("listens on {}; its reports say that the host may debug it", tampered.address());
+        let tampered = Guest::in_front_of(upstream).simulator(guest.simulator()).simulated(TAMPERED).start()?;
+        println!("listens on {}; another image, and the host may debug it", tampered.address());
         Ok(tampered)
     })?;
     stages.need("curl again: refused, with the reason, and nothing reaches the upstream", || {
         let client = Client::with_policy(tampered.address(), guest.policy().names(&[NAME])).start()?;
         let refusal = show(curl().args(["--proxy", &format!("http://{}", client.http_proxy()), &page]))?;
-        ensure!(refusal.stdout.contains("R_DEBUG"), "the refusal does not say why");
+        ensure!(REASONS.iter().all(|id| refusal.stdout.contains(id)), "the refusal does not say why");
         ensure!(show(inspect(tampered.address(), Some(client.policy()))?)?.code()? == 3, "inspect does not refuse it");
         Ok(())
     })?;
