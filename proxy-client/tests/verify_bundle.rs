@@ -1,5 +1,7 @@
 //! `evident-client verify BUNDLE` and `policy check`, over what the simulator signed: what a bundle proves, and what it does not.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
