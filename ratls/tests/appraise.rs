@@ -1,6 +1,8 @@
 //! Appraisal, one mutation per finding: a simulated guest that its policy accepts, and what each change of guest, policy or
 //! connection makes of it. The evidence goes through the real verifier; only the AMD-SP is software.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::{Arc, OnceLock};
 
 use ratls::appraise::{AttestationResult, Identity, Severity, Stage, Verdict, appraise};
@@ -18,7 +20,7 @@ use ratls::time::UnixTime;
 use ratls::verify::connection::Connection;
 use ratls::verify::{VerifiedEvidence, verify_connection, verify_report};
 use ratls::wire::attest::{Attest, AttestPurpose, Endorsement, HardwareFormat, media};
-use simulator::{Config, Pki, RsaSize, SimulatedAmdSp, Tcb, Vek};
+use simulator::{Config, Pki, RsaSize, SimulatedAmdSp, Tcb, Validity, Vek};
 
 const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
 
@@ -185,6 +187,16 @@ fn an_accepted_file_gives_no_token() {
     assert_eq!(severity(&result, "C_CHANNEL"), Severity::Warning);
     assert_eq!(severity(&result, "R_FRESH"), Severity::Warning);
     assert!(result.into_accepted().is_err());
+}
+
+#[test]
+fn an_acceptance_ends_with_the_certificate_if_that_is_sooner_than_the_policys_age() {
+    let not_after = UnixTime::from_secs(NOW.as_secs() + 3600);
+    let evidence = live(|c| c.leaf_validity = Validity { not_after, ..Validity::LONG });
+    assert_eq!(accepted(appraise(Some(&policy("")), evidence)).expires(), Some(not_after));
+    let short = policy_with("identity = \"any\"", "", "[freshness]\nmax_age = \"90s\"");
+    let result = accepted(appraise(Some(&short), live(|_| {})));
+    assert_eq!(result.expires(), Some(UnixTime::from_secs(NOW.as_secs() + 90)));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The example policies and docs/policy.md say the same as the code.
 
+#![allow(clippy::unwrap_used)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

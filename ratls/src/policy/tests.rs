@@ -313,3 +313,24 @@ fn syntax_errors_name_line_and_key() {
     let long = format!("#{}", "x".repeat(MAX_POLICY_BYTES));
     assert!(error(&long).starts_with("p.toml:1: (file): the file has 1048577 bytes"));
 }
+
+/// One change at every byte: never a panic, and an error always names a line of the file.
+#[test]
+fn a_damaged_file_is_read_or_refused_with_a_line_that_exists() {
+    let mut refused = 0;
+    for (offset, _) in FULL.char_indices() {
+        for change in ["", "\"", "[", "=", "\n", "é", "\0"] {
+            let mut text = FULL.to_owned();
+            match change {
+                "" => drop(text.remove(offset)),
+                _ => text.insert_str(offset, change),
+            }
+            if let Err(error) = parse(&text) {
+                refused += 1;
+                assert!((1..=text.lines().count() + 1).contains(&error.line()), "{error}");
+                assert!(!error.key().is_empty());
+            }
+        }
+    }
+    assert!(refused > FULL.len() * 4, "{refused} of {}", FULL.len() * 7);
+}
