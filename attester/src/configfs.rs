@@ -25,7 +25,7 @@ pub const MAX_VMPL: u32 = 3;
 const PROVIDER: &str = "sev_guest";
 const OWNERSHIP: &str = "entries of configfs-tsm belong to root whoever makes them, and `inblob` is for its owner alone; have root make \
                          one entry and hand its files to this user (the systemd unit does so before it starts the proxy), and name \
-                         that entry in the configuration";
+                         that entry in the configuration (`device.configfs_entry`)";
 /// Attribute files of text are a few digits or a short name; the kernel's limit is a page.
 const MAX_TEXT: usize = 4096;
 /// How often one request is begun anew when somebody else moves the generation or the kernel says that it is busy.

@@ -1,5 +1,7 @@
 //! The batcher with a device that answers when the test says so.
 
+#![allow(clippy::unwrap_used)] // all of this is test code
+
 use attester::batcher::{Observer, Settings, StatementContext};
 use attester::{AttestError, AttestHandle, Attestation, Batcher, DeviceError, DeviceReport, Pace, ReportDevice};
 use ratls::binding::merkle::root_from_path;

@@ -1,5 +1,7 @@
 //! The file protocol of configfs-tsm against a FUSE look-alike of the kernel's, with the kernel's ownership and errors.
 
+#![allow(clippy::unwrap_used)] // all of this is test code
+
 #[path = "support/tsm_fs.rs"]
 mod tsm_fs;
 

@@ -1,5 +1,7 @@
 //! The client of AMD's key service against a stand-in: addresses, store, single flight, back-off.
 
+#![allow(clippy::unwrap_used)] // all of this is test code
+
 #[allow(dead_code)]
 #[path = "support/kds_server.rs"]
 mod kds_server;
@@ -195,7 +197,8 @@ async fn refuses_what_is_slow_too_large_or_no_certificate_and_stores_none_of_it(
     server.serves(PATH, list(1));
     let slow = Trouble::Slow(Duration::from_secs(5));
     let garbage = |body: &[u8]| Trouble::Body(body.to_vec());
-    let cases: [(Trouble, fn(&KdsError) -> bool); 5] = [
+    type Expected = fn(&KdsError) -> bool;
+    let cases: [(Trouble, Expected); 5] = [
         (slow, |error| matches!(error, KdsError::Unreachable { .. })),
         (garbage(&[0x30; 65_537]), |error| matches!(error, KdsError::TooLarge { max_bytes: 65_536, .. })),
         (garbage(b"<html>captive portal</html>"), |error| matches!(error, KdsError::Form { .. })),

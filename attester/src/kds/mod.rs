@@ -7,10 +7,12 @@
 //! VLEK leaves are not here: AMD gives them to the cloud provider alone, so they come with the report (§3.2).
 
 mod http;
+mod pauses;
 mod store;
 
 use bytes::Bytes;
 use http::{Answer, Client, HttpError};
+use pauses::Pauses;
 use ratls::endorsement::{VekKind, pem};
 use ratls::evidence::snp::ChipId;
 use ratls::tcb::{Product, TcbVersion};
@@ -23,7 +25,6 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 use store::Store;
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 pub use http::BaseUrlError;
 
@@ -36,8 +37,6 @@ const MAX_CHAIN: usize = 16 * 1024;
 const MAX_LIST: usize = 64 * 1024;
 /// However long `Retry-After` says.
 const LONGEST_THROTTLE: Duration = Duration::from_secs(3600);
-/// Remembered failures; one guest makes a handful.
-const MAX_FAILURES: usize = 64;
 
 /// Something that the service has.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -318,71 +317,6 @@ impl Drop for Lead<'_> {
     }
 }
 
-/// Failures that are not repeated for a while.
-struct Pauses {
-    first: Duration,
-    longest: Duration,
-    state: Mutex<PauseState>,
-}
-
-#[derive(Default)]
-struct PauseState {
-    failures: HashMap<Resource, Failure>,
-    /// AMD throttles the client, not the resource.
-    throttled_until: Option<(Instant, KdsError)>,
-}
-
-struct Failure {
-    until: Instant,
-    streak: u32,
-    error: KdsError,
-}
-
-impl Pauses {
-    fn new(first: Duration, longest: Duration) -> Self {
-        Pauses { first, longest, state: Mutex::default() }
-    }
-
-    fn state(&self) -> MutexGuard<'_, PauseState> {
-        self.state.lock().expect("nothing panics while it holds the map")
-    }
-
-    /// How long still, and what failed.
-    fn pause(&self, resource: &Resource) -> Option<(Duration, KdsError)> {
-        let now = Instant::now();
-        let state = self.state();
-        let own = state.failures.get(resource).map(|failure| (failure.until, &failure.error));
-        let all = state.throttled_until.as_ref().map(|(until, error)| (*until, error));
-        let (until, error) = own.into_iter().chain(all).max_by_key(|(until, _)| *until)?;
-        let left = until.checked_duration_since(now).filter(|left| !left.is_zero())?;
-        let error = match error {
-            KdsError::Throttled { .. } => KdsError::Throttled { retry_after: left },
-            other => other.clone(),
-        };
-        Some((left, error))
-    }
-
-    fn failed(&self, resource: &Resource, error: &KdsError) {
-        let now = Instant::now();
-        let mut state = self.state();
-        if let KdsError::Throttled { retry_after } = error {
-            state.throttled_until = Some((now + *retry_after, error.clone()));
-            return;
-        }
-        if state.failures.len() >= MAX_FAILURES {
-            state.failures.retain(|_, failure| failure.until > now);
-        }
-        let streak = state.failures.get(resource).map_or(0, |failure| failure.streak + 1);
-        let pause = self.first.saturating_mul(1_u32.checked_shl(streak).unwrap_or(u32::MAX)).min(self.longest);
-        let failure = Failure { until: now + pause, streak, error: error.clone() };
-        state.failures.insert(resource.clone(), failure);
-    }
-
-    fn succeeded(&self, resource: &Resource) {
-        self.state().failures.remove(resource);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -409,21 +343,5 @@ mod tests {
         assert!(!crl.has_form(b"<html>"));
         assert!(!crl.has_form(&[0x30, 0x82, 0, 2, 1]));
         assert!(crl.has_form(&[0x30, 0x82, 0, 1, 1]));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn pauses_double_and_end_with_a_success() {
-        let pauses = Pauses::new(Duration::from_secs(5), Duration::from_secs(30));
-        let resource = Resource::Crl { kind: VekKind::Vcek, product: Product::Milan };
-        let error = KdsError::Form { path: "x".into() };
-        for wanted in [5, 10, 20, 30, 30] {
-            assert!(pauses.pause(&resource).is_none());
-            pauses.failed(&resource, &error);
-            assert_eq!(pauses.pause(&resource), Some((Duration::from_secs(wanted), error.clone())));
-            tokio::time::advance(Duration::from_secs(wanted)).await;
-        }
-        pauses.succeeded(&resource);
-        pauses.failed(&resource, &error);
-        assert_eq!(pauses.pause(&resource).unwrap().0, Duration::from_secs(5));
     }
 }

@@ -7,12 +7,14 @@
 //! A revocation list is served until its own nextUpdate and replaced long before. Where none can be had the staple goes without: the
 //! client's policy says whether that will do. A list that revokes our own issuer ends the serving.
 
+mod needs;
+
 use crate::batcher::BatchEvidence;
 use crate::kds::{Kds, KdsError, Resource};
+use needs::{KeyAndTcb, kind, needed, needed_for, products};
 use ratls::endorsement::table::{CertificateTable, TableItem};
 use ratls::endorsement::{ChainError, CrlStatus, MAX_CRL_BYTES, TrustAnchors, VekKind};
-use ratls::evidence::snp::{Report, ReportError, SigningKey, TcbKind};
-use ratls::tcb::{Product, TcbLayout};
+use ratls::evidence::snp::{Report, ReportError};
 use ratls::time::UnixTime;
 use ratls::verify::{ReportRefusal, VerifiedReport, verify_report};
 use ratls::wire::attest::{Endorsement, media};
@@ -31,7 +33,7 @@ const LIST_ENDS_SOON: Duration = Duration::from_secs(24 * 3600);
 const LONGEST_REST: Duration = Duration::from_secs(12 * 3600);
 /// The shortest while something is missing.
 const SHORTEST_REST: Duration = Duration::from_secs(1);
-/// The shortest while all is there but ends soon, and the usual one while a host's certificate is waited for.
+/// The shortest while all is there but ends soon, and the usual one while something of the host or the operator is waited for.
 const USUAL_REST: Duration = Duration::from_secs(60);
 
 /// What stands behind the reports at the moment.
@@ -173,12 +175,13 @@ impl Endorser {
             }
             Err(error) => {
                 tracing::error!(error = %Causes(&error), "our reports cannot be endorsed");
-                let rest = match (&self.kds, Report::parse(report)) {
-                    (Some(kds), Ok(report)) => needed(&report).map(|resource| kds.pause(&resource)).max(),
-                    _ => Some(USUAL_REST),
-                };
                 standing.send_replace(Standing::Failed(Arc::new(error)));
-                rest.unwrap_or(USUAL_REST).clamp(SHORTEST_REST, LONGEST_REST)
+                let pause = match (&self.kds, Report::parse(report)) {
+                    (Some(kds), Ok(report)) => needed(&report).map(|resource| kds.pause(&resource)).max(),
+                    _ => None,
+                };
+                // Where AMD's service is not what is missing, only the host or the operator can change something.
+                pause.filter(|pause| !pause.is_zero()).unwrap_or(USUAL_REST).clamp(SHORTEST_REST, LONGEST_REST)
             }
         }
     }
@@ -186,6 +189,11 @@ impl Endorser {
     /// The leaf and its issuer: from files and host if these are enough, else with AMD's help.
     async fn chain(&self, report: &[u8], table: &CertificateTable<'_>) -> Result<Chain, EndorseError> {
         let parsed = Report::parse(report)?;
+        match verify_report(report, &[], &[], &self.anchors, (self.clock)()) {
+            Err(ReportRefusal::NoEndorsement) | Ok(_) => {}
+            // Masked, unsigned and the like: no certificate helps.
+            Err(refused) => return Err(refused.into()),
+        }
         let mut pool = self.files.clone();
         pool.extend(table.certificates().map(<[u8]>::to_vec));
         let mut refused = match self.pair(report, &pool) {
@@ -212,8 +220,9 @@ impl Endorser {
                     Err(error) => refused = error.into(),
                 }
             }
-            // Everything came and it is no good. A wrong clock is no reason to fetch again.
-            if matches!(&refused, EndorseError::Refused(cause) if cause.id() != "E_VALIDITY") {
+            // Everything came and it is no good. A wrong clock is no reason to fetch again, nor is a leaf that only the host has.
+            let fetched_in_vain = |cause: &ReportRefusal| !matches!(cause.id(), "E_VALIDITY" | "E_NO_ENDORSEMENT");
+            if matches!(&refused, EndorseError::Refused(cause) if fetched_in_vain(cause)) {
                 for resource in &asked {
                     kds.reject(resource).await;
                 }
@@ -326,45 +335,9 @@ fn parse_table(bytes: &[u8]) -> CertificateTable<'_> {
     })
 }
 
-fn kind(report: &Report) -> VekKind {
-    match report.signing_key() {
-        SigningKey::Vlek => VekKind::Vlek,
-        // A report that nobody signed is refused by the verifier, whatever is fetched for it.
-        SigningKey::Vcek | SigningKey::None => VekKind::Vcek,
-    }
-}
-
 fn crl_of(chain: &Chain) -> Resource {
     let vek = chain.report.vek();
     Resource::Crl { kind: vek.kind(), product: vek.product() }
-}
-
-/// Products that the report may be of. Version 2 does not say: Turin shows by its short chip id, the other two only by which of them
-/// AMD has a key of (platforms.md §2.5).
-fn products(report: &Report) -> Vec<Product> {
-    let short_id = report.chip_id().as_bytes()[8..].iter().all(|byte| *byte == 0);
-    match (report.cpuid(), report.product_from_cpuid()) {
-        (_, Some(product)) => vec![product],
-        (Some(_), None) => Vec::new(),
-        (None, None) if short_id && !report.chip_id().is_zero() => vec![Product::Turin],
-        (None, None) => vec![Product::Milan, Product::Genoa],
-    }
-}
-
-/// What of AMD's service could vouch for the report, in the order in which it is asked for.
-fn needed(report: &Report) -> impl Iterator<Item = Resource> + '_ {
-    products(report).into_iter().flat_map(|product| needed_for(report, product))
-}
-
-fn needed_for(report: &Report, product: Product) -> Vec<Resource> {
-    let kind = kind(report);
-    let mut needed = vec![Resource::Chain { kind, product }];
-    if kind == VekKind::Vcek {
-        // The key is derived for the *reported* TCB, whatever the others say.
-        let tcb = report.tcb(TcbKind::Reported, product.layout());
-        needed.push(Resource::Vcek { product, chip_id: *report.chip_id(), tcb });
-    }
-    needed
 }
 
 /// A missing VLEK has an explanation of its own.
@@ -372,21 +345,6 @@ fn told(error: EndorseError, report: &Report) -> EndorseError {
     match error {
         EndorseError::Refused(ReportRefusal::NoEndorsement) if kind(report) == VekKind::Vlek => EndorseError::NoVlek,
         other => other,
-    }
-}
-
-/// What decides which endorsements fit.
-#[derive(PartialEq, Eq)]
-struct KeyAndTcb(Option<(VekKind, u64, Vec<u8>)>);
-
-impl KeyAndTcb {
-    fn of(report: &[u8]) -> Self {
-        let parsed = Report::parse(report).ok();
-        KeyAndTcb(parsed.map(|report| {
-            // Only compared with itself, so any layout does.
-            let tcb = report.tcb(TcbKind::Reported, TcbLayout::MilanGenoa).raw();
-            (kind(&report), tcb, report.chip_id().as_bytes().to_vec())
-        }))
     }
 }
 
