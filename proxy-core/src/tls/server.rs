@@ -105,15 +105,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerTls<IO> {
     pub async fn first_flight(&mut self) -> io::Result<ExporterSecret> {
         poll_fn(|cx| {
             loop {
+                // The secret stays in the capture until all is written: a future that is dropped here has not lost it.
+                // A client that does not read cannot hold this up: the deadline is around it.
+                ready!(self.poll_write_tls(cx))?;
                 if let Some(secret) = self.capture.take() {
-                    // A client that does not read cannot hold this up: the deadline is around it.
-                    ready!(self.poll_write_tls(cx))?;
                     return Poll::Ready(Ok(secret));
                 }
                 if !self.connection.is_handshaking() {
                     return Poll::Ready(Err(io::Error::other("the TLS stack gave no exporter secret")));
                 }
-                ready!(self.poll_write_tls(cx))?;
                 ready!(self.poll_read_tls(cx))?;
             }
         })
