@@ -7,6 +7,7 @@
 mod document;
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use proxy_core::duration::{Period, Timeout};
 use proxy_core::net::Addr;
 use proxy_core::telemetry::{Format, Level};
 
-use self::document::{Document, GuestTable, Source};
+use self::document::{Document, GuestTable, HeadBytes, Source};
 use crate::cli::RunArgs;
 use crate::front::http::Deadlines;
 use crate::router::{Router, RouterError};
@@ -327,6 +328,9 @@ fn read_token(file: &Path) -> Result<Token, ConfigError> {
 impl From<document::LimitsTable> for Limits {
     fn from(table: document::LimitsTable) -> Limits {
         let or = |period: Option<Period>, default: u64| period.map_or(Duration::from_secs(default), Period::get);
+        let count = |n: Option<NonZeroU32>, default: usize| {
+            n.map_or(default, |n| usize::try_from(n.get()).unwrap_or(usize::MAX))
+        };
         Limits {
             connect: or(table.connect, 10),
             handshake: or(table.handshake, 10),
@@ -340,9 +344,9 @@ impl From<document::LimitsTable> for Limits {
             lifetime: or(table.lifetime, 24 * 3600),
             pool_idle: or(table.pool_idle, 60),
             pool_connections: table.pool_connections.map_or(8, usize::from),
-            connections: table.connections.map_or(4096, |n| n.get() as usize),
-            connections_per_source: table.connections_per_source.map_or(4096, |n| n.get() as usize),
-            head_bytes: table.head_bytes.map_or(64 * 1024, |n| n.get() as usize),
+            connections: count(table.connections, 4096),
+            connections_per_source: count(table.connections_per_source, 4096),
+            head_bytes: count(table.head_bytes.map(HeadBytes::get), 64 * 1024),
             drain: or(table.drain, 30),
         }
     }

@@ -11,7 +11,7 @@ use proxy_core::net::{Addr, LocalStream, connect};
 use proxy_core::relay::{RelayEnd, RelayLimits, relay};
 use proxy_core::tls::{self, HandshakeError};
 use proxy_core::tunnel::{Traffic, TunnelEnd, TunnelStream};
-use ratls::appraise::{AcceptedResult, AttestationResult, Finding, appraise};
+use ratls::appraise::{AcceptedResult, AttestationResult, Finding, Severity, appraise};
 use ratls::bundle::Bundle;
 use ratls::endorsement::TrustAnchors;
 use ratls::policy::AppraisalPolicy;
@@ -134,7 +134,8 @@ impl Target {
         match shown.judge(self.policy.as_deref(), &self.anchors) {
             Ok(stream) => Ok(stream),
             Err((framed, result)) => {
-                let ids: Vec<&str> = result.findings().iter().filter(|f| f.is_fatal()).map(|f| f.id()).collect();
+                let ids: Vec<&str> =
+                    result.findings().iter().filter(|f| f.severity() == Severity::Fatal).map(|f| f.id()).collect();
                 let close = Close::new(CloseCode::EvidenceRefused, ids.join(" "));
                 tokio::spawn(framed.close_owned(close));
                 Err(OpenError::Refused { address, result: Arc::new(result) })
@@ -225,6 +226,11 @@ impl AttestedStream {
     /// Features that the guest offers.
     pub fn features(&self) -> u64 {
         self.features
+    }
+
+    /// Ends the connection without using it.
+    pub async fn close(self) {
+        self.framed.close(&Close::new(CloseCode::Done, "")).await;
     }
 
     /// Writes OPEN. DATA may follow at once; the guest answers ACCEPT or REFUSE before anything else.

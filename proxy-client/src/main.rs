@@ -1,1 +1,37 @@
-fn main() {}
+//! evident-client: see `--help`, the README and docs/configuration.md.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use evident_client::cli::{Cli, Command};
+use evident_client::config::Config;
+use evident_client::{dial, inspect, run, tools};
+
+const EXIT_USAGE: u8 = 2;
+const EXIT_FAILED: u8 = 4;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Some(Command::Verify(args)) => tools::verify::run(*args),
+        Some(Command::Policy(command)) => tools::policy::run(command),
+        Some(Command::Inspect(args)) => block_on(inspect::run(args)),
+        None => match Config::load(&Cli::parse().run) {
+            Ok(config) => {
+                block_on(async { run::run(config).await.unwrap_or_else(|error| fail(EXIT_FAILED, error.as_ref())) })
+            }
+            Err(error) => fail(EXIT_USAGE, &error),
+        },
+    }
+}
+
+fn block_on(future: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(future),
+        Err(error) => fail(EXIT_FAILED, &error),
+    }
+}
+
+fn fail(code: u8, error: &(dyn std::error::Error + 'static)) -> ExitCode {
+    eprintln!("evident-client: {}", dial::chain(error));
+    ExitCode::from(code)
+}

@@ -1,7 +1,7 @@
 //! What a way in (port map, HTTP proxy, SOCKS5) asks of the rest: one attested tunnel to the guest behind a name.
 //!
-//! A way in never sees a connection that was not accepted by the policy: [`Opened`] holds the [`AcceptedResult`]'s
-//! summary and a stream that exists only behind it.
+//! A way in never sees a connection that was not accepted by the policy: [`Opened`] holds the accepted result and a
+//! stream that exists only behind it.
 
 use std::future::Future;
 use std::io;
@@ -71,6 +71,12 @@ impl OpenError {
 
 /// Opens tunnels by the name that the application asked for (`host` or `host:port`).
 pub trait Opener: Send + Sync + 'static {
-    /// `early` is true where the application may already be sending, as on a port map.
+    /// The tunnel, once the upstream behind the guest is connected.
     fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Opened, OpenError>>;
+
+    /// The tunnel at once after the verdict: what the application sends goes out beside OPEN, a round trip earlier. A
+    /// refusal of the upstream then comes as an error of the tunnel. For ways in that tell the application nothing.
+    fn open_early<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Opened, OpenError>> {
+        self.open(name)
+    }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use crate::open::{BoxFuture, OpenError, Opened, Opener};
 
-/// The longest host name (RFC 1035 §2.3.4, in text form) and the longest that SOCKS5 can carry is 255.
+/// What SOCKS5 can carry (RFC 1928 §5); a DNS name is shorter (RFC 1035 §2.3.4).
 const MAX_HOST_LEN: usize = 255;
 
 /// A name as an application asks for it or as an entry lists it: a host, with or without a port.

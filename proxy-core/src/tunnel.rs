@@ -106,7 +106,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TunnelStream<S> {
                 }
                 Some((FrameType::Refuse, body)) => {
                     let refuse = Refuse::parse(&body).map_err(invalid)?;
-                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionRefused, TunnelEnd::Refused(refuse))));
+                    return Poll::Ready(Err(io::Error::new(
+                        io::ErrorKind::ConnectionRefused,
+                        TunnelEnd::Refused(refuse),
+                    )));
                 }
                 Some((kind, body)) => return Poll::Ready(Err(foreign(kind, &body))),
                 None => ready!(self.poll_fill(cx))?,

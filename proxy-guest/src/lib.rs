@@ -1,5 +1,20 @@
 //! `evident-proxy`: the reverse proxy in the confidential VM.
+//!
+//! ```text
+//! cli -> config -> start (device, batcher, endorsements, our own verdict) -> run (accept, drain)
+//!                                                                              └─ serve: one connection
+//!                                                                                   ├─ attested tunnels
+//!                                                                                   └─ plain: ordinary HTTPS clients
+//! ```
 
 pub mod cli;
 pub mod config;
+pub mod evidence;
+pub mod identity;
+pub mod plain;
+pub mod run;
+pub mod serve;
+#[cfg(feature = "simulator")]
+pub mod simulate;
+pub mod start;
 pub mod tokens;

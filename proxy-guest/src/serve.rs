@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use attester::endorse::Standing;
 use attester::{AttestError, AttestHandle, Attestation};
 use proxy_core::framing::{Framed, FramingError};
 use proxy_core::metrics::{Direction, Kind, Metrics};
@@ -64,7 +65,7 @@ pub struct Guest {
     pub plain: Option<PlainService>,
     pub spki: SpkiDigest,
     pub attest: AttestHandle,
-    pub endorsements: watch::Receiver<Arc<Vec<Endorsement>>>,
+    pub standing: watch::Receiver<Standing>,
     /// The effective settings behind statement key 11, served as a part.
     pub settings: Vec<u8>,
     pub upstream: Addr,
@@ -123,7 +124,8 @@ impl Guest {
                 if attest.len() > MAX_ATTEST {
                     return Err(End::new("attest", "the ATTEST is larger than its limit"));
                 }
-                until("attest", handshake_ends + self.deadlines.attest, framed.write(FrameType::Attest, &attest)).await?;
+                until("attest", handshake_ends + self.deadlines.attest, framed.write(FrameType::Attest, &attest))
+                    .await?;
             }
             Err(error) => {
                 let close = unavailable(&error);
@@ -169,6 +171,14 @@ impl Guest {
         }
     }
 
+    /// The endorsements at hand. A client that gets none refuses, and says that none came.
+    fn staple(&self) -> Vec<Endorsement> {
+        match &*self.standing.borrow() {
+            Standing::Endorsed(endorsed) => endorsed.staple().to_vec(),
+            Standing::Pending | Standing::Failed(_) => vec![],
+        }
+    }
+
     fn attest_frame(&self, attestation: Attestation) -> Vec<u8> {
         let batch = &attestation.batch;
         Attest {
@@ -178,7 +188,7 @@ impl Guest {
             index: attestation.index.into(),
             siblings: attestation.path,
             hardware: vec![(HardwareFormat::SnpReport, batch.report().to_vec())],
-            endorsements: self.endorsements.borrow().to_vec(),
+            endorsements: self.staple(),
             parts: vec![PartInfo {
                 name: "settings".into(),
                 digest: ratls::crypto::sha256(&[&self.settings]),
@@ -246,7 +256,8 @@ impl Session<'_> {
                     let open = match Open::parse(&frame.body) {
                         Ok(open) if open.number == number => open,
                         Ok(_) => {
-                            let error = FramingError::Unexpected { seen: FrameType::Open, wanted: "OPEN of the next number" };
+                            let error =
+                                FramingError::Unexpected { seen: FrameType::Open, wanted: "OPEN of the next number" };
                             return self.protocol_error(framed, error).await;
                         }
                         Err(source) => {
@@ -309,7 +320,8 @@ impl Session<'_> {
             Err((code, text)) => {
                 tracing::info!(peer = %self.peer, code = ?code, error = %text, "tunnel refused");
                 let refuse = Refuse { number: open.number, code, text };
-                within("refuse", self.guest.deadlines.handshake, framed.write(FrameType::Refuse, &refuse.encode())).await?;
+                within("refuse", self.guest.deadlines.handshake, framed.write(FrameType::Refuse, &refuse.encode()))
+                    .await?;
                 return Ok(Next::Continue(Box::new(framed)));
             }
         };
@@ -395,10 +407,18 @@ fn at(stage: &'static str) -> impl Fn(io::Error) -> End {
     move |error| End::new(stage, error)
 }
 
-async fn within<T>(stage: &'static str, limit: Duration, future: impl Future<Output = io::Result<T>>) -> Result<T, End> {
+async fn within<T>(
+    stage: &'static str,
+    limit: Duration,
+    future: impl Future<Output = io::Result<T>>,
+) -> Result<T, End> {
     timeout(limit, future).await.map_err(|_| End::new(stage, "deadline"))?.map_err(at(stage))
 }
 
-async fn until<T>(stage: &'static str, deadline: Instant, future: impl Future<Output = io::Result<T>>) -> Result<T, End> {
+async fn until<T>(
+    stage: &'static str,
+    deadline: Instant,
+    future: impl Future<Output = io::Result<T>>,
+) -> Result<T, End> {
     timeout_at(deadline, future).await.map_err(|_| End::new(stage, "deadline"))?.map_err(at(stage))
 }

@@ -78,8 +78,8 @@ pub(super) struct LimitsTable {
 pub(super) struct HeadBytes(NonZeroU32);
 
 impl HeadBytes {
-    pub(super) fn get(self) -> u32 {
-        self.0.get()
+    pub(super) fn get(self) -> NonZeroU32 {
+        self.0
     }
 }
 

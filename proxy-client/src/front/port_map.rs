@@ -14,7 +14,7 @@ pub const WAY: &str = "port-map";
 
 /// Serves one accepted connection to its end. `name` is what the guest is called in logs; `opener` opens only there.
 pub async fn serve(opener: Arc<dyn Opener>, name: Arc<str>, local: LocalStream, peer: Peer) {
-    match opener.open(&name).await {
+    match opener.open_early(&name).await {
         Ok(opened) => {
             if let Err(error) = carry(opened.tunnel, local, &[], &[]).await {
                 tracing::debug!(way = WAY, %peer, %error, "a tunnel ended before both sides had");

@@ -1,0 +1,88 @@
+//! `evident-client inspect`: attests a guest once, shows what it proves, and sends it nothing.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proxy_core::net::Addr;
+use proxy_core::tls::client_config;
+use ratls::endorsement::TrustAnchors;
+use rustls::pki_types::ServerName;
+
+use crate::cli::InspectArgs;
+use crate::dial::{Deadlines, Target};
+use crate::tools::{self, Output};
+
+const EXIT_USAGE: u8 = 2;
+const EXIT_UNREACHABLE: u8 = 4;
+
+pub async fn run(args: InspectArgs) -> ExitCode {
+    inspect(args).await.emit()
+}
+
+async fn inspect(args: InspectArgs) -> Output {
+    let (policy, anchors) = match args.policy.as_deref().map(tools::policy::load).transpose() {
+        Ok(Some(loaded)) => (Some(Arc::new(loaded.policy)), loaded.anchors),
+        Ok(None) => (None, TrustAnchors::amd()),
+        Err(error) => {
+            return tools::failed(EXIT_USAGE, &error, "Mend the policy file; docs/policy.md lists every key.");
+        }
+    };
+    let target = match target(args.guest, policy.clone(), anchors) {
+        Ok(target) => target,
+        Err(error) => return tools::failed(EXIT_USAGE, error.as_ref(), "Give the guest as HOST:PORT."),
+    };
+    let shown = match target.show().await {
+        Ok(shown) => shown,
+        Err(error) => {
+            return tools::failed(
+                EXIT_UNREACHABLE,
+                &error,
+                "Is evident-proxy listening there, and reachable from here?",
+            );
+        }
+    };
+    let result = shown.result(policy.as_deref(), &target.anchors);
+    let mut output = tools::inspect_view::output(&result, args.json);
+    if let Some(path) = &args.save
+        && let Err(error) = std::fs::write(path, shown.bundle().encode())
+    {
+        return tools::failed(
+            EXIT_UNREACHABLE,
+            &error,
+            &format!("The bundle could not be written to {}.", path.display()),
+        );
+    }
+    if let Some(path) = &args.save {
+        output.stderr.push_str(&format!("saved the evidence to {}\n", path.display()));
+    }
+    shown.close().await;
+    output
+}
+
+fn target(
+    guest: Addr,
+    policy: Option<Arc<ratls::policy::AppraisalPolicy>>,
+    anchors: TrustAnchors,
+) -> anyhow::Result<Target> {
+    let host = match &guest {
+        Addr::Tcp(address) => address.host().to_string(),
+        other => other.to_string(),
+    };
+    Ok(Target {
+        server_name: ServerName::try_from(host)?,
+        addresses: vec![guest],
+        tls: Arc::new(client_config(None)?),
+        policy,
+        anchors: Arc::new(anchors),
+        token: None,
+        deadlines: Deadlines {
+            connect: Duration::from_secs(10),
+            handshake: Duration::from_secs(10),
+            attest: Duration::from_secs(20),
+            accept: Duration::from_secs(10),
+            idle: None,
+            lifetime: Duration::from_secs(60),
+        },
+    })
+}

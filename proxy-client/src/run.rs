@@ -1,0 +1,166 @@
+//! The forward proxy itself: from a checked configuration to a drained end.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use proxy_core::admin::{self, Pages, Readiness};
+use proxy_core::limits::Connections;
+use proxy_core::metrics::Metrics;
+use proxy_core::net::{Addr, Listener};
+use proxy_core::nofile::Descriptors;
+use proxy_core::tasks::{self, Drained, Tasks};
+use proxy_core::{notify, telemetry};
+
+use crate::config::Config;
+use crate::front::http::{self, HttpProxy};
+use crate::front::{Entrance, port_map, socks5};
+use crate::guest::Guest;
+use crate::open::Opener;
+use crate::router::ByName;
+
+/// Between attempts to reach a guest that was not attested yet.
+const PROBE_INTERVAL: Duration = Duration::from_secs(5);
+/// For the admin page to answer the last question after the drain.
+const ADMIN_DRAIN: Duration = Duration::from_secs(1);
+
+/// Serves until SIGTERM or SIGINT.
+pub async fn run(config: Config) -> Result<ExitCode> {
+    telemetry::init(config.log_format, &config.log_level).context("cannot set up logging")?;
+    for caution in config.cautions() {
+        tracing::warn!("{caution}");
+    }
+    let stop = tasks::termination().context("cannot watch for signals")?;
+    let metrics = Arc::new(Metrics::new("evident-client", env!("CARGO_PKG_VERSION")));
+    let limits = config.limits;
+    let connections = Connections::new(Descriptors::raised().fit(limits.connections), limits.connections_per_source);
+    let tasks = Tasks::new();
+    let admin_tasks = Tasks::new();
+
+    let port_maps: Vec<Option<Addr>> = config.guests.iter().map(|guest| guest.listen.clone()).collect();
+    let guests = config
+        .guests
+        .into_iter()
+        .map(|guest| Guest::new(guest, &limits, metrics.clone()).map(Arc::new))
+        .collect::<Result<Vec<_>>>()?;
+    let by_name: Arc<dyn Opener> =
+        Arc::new(ByName::new(config.router, guests.iter().map(|guest| guest.clone() as Arc<dyn Opener>).collect()));
+
+    let entrance = async |way: &'static str, addr: &Addr, too_many: &'static [u8]| -> Result<Entrance> {
+        let listener = Listener::bind(addr).await.with_context(|| format!("cannot serve {way}"))?;
+        let bound = listener.local_addr().map_or_else(|_| addr.to_string(), |addr| addr.to_string());
+        tracing::info!(way, address = %bound, "listening");
+        let (connections, tasks, metrics) = (connections.clone(), tasks.clone(), metrics.clone());
+        Ok(Entrance { way, listener, connections, tasks, metrics, too_many })
+    };
+    for (guest, addr) in guests.iter().zip(&port_maps) {
+        if let Some(addr) = addr {
+            let entrance = entrance(port_map::WAY, addr, b"").await?;
+            let (opener, label): (Arc<dyn Opener>, Arc<str>) = (guest.clone(), guest.label.as_str().into());
+            tasks.spawn(
+                "port map",
+                entrance.accept(move |local, peer| port_map::serve(opener.clone(), label.clone(), local, peer)),
+            );
+        }
+    }
+    if let Some(addr) = &config.http_proxy {
+        let entrance = entrance(http::WAY, addr, http::TOO_MANY).await?;
+        let proxy = Arc::new(HttpProxy {
+            opener: by_name.clone(),
+            deadlines: limits.http(),
+            max_head_bytes: limits.head_bytes,
+            add_verdict_headers: config.add_verdict_headers,
+        });
+        let drain = tasks.clone();
+        tasks.spawn(
+            "http proxy",
+            entrance.accept(move |local, peer| {
+                let drain = drain.clone();
+                http::serve(proxy.clone(), local, peer, async move { drain.draining().await })
+            }),
+        );
+    }
+    if let Some(addr) = &config.socks5 {
+        let entrance = entrance(socks5::WAY, addr, socks5::TOO_MANY).await?;
+        let opener = by_name.clone();
+        tasks.spawn(
+            "socks5",
+            entrance.accept(move |local, peer| socks5::serve(opener.clone(), limits.request, local, peer)),
+        );
+    }
+    if let Some(addr) = &config.admin {
+        let listener = Listener::bind(addr.addr()).await.context("cannot serve the admin page")?;
+        tracing::info!(address = %addr.addr(), "admin page");
+        let pages = Arc::new(Page { guests: guests.clone(), metrics: metrics.clone(), tasks: tasks.clone() });
+        admin_tasks.spawn("admin", admin::serve(listener, pages, admin_tasks.clone()));
+    }
+    for guest in &guests {
+        tasks.spawn("probe", probe(guest.clone(), tasks.clone()));
+    }
+    notify::ready("serving");
+
+    let signal = stop.await;
+    tracing::info!(signal, "draining");
+    notify::stopping();
+    let drained = tasks.drain(limits.drain).await;
+    admin_tasks.drain(ADMIN_DRAIN).await;
+    if let Drained::Dropped(open) = drained {
+        tracing::warn!(open, "connections were still open at the drain deadline");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Attests a guest at start, and again until it succeeds once, so that readiness does not wait for an application.
+async fn probe(guest: Arc<Guest>, tasks: Tasks) {
+    loop {
+        tokio::select! {
+            () = tasks.draining() => return,
+            result = guest.probe() => match result {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(guest = %guest.label, %error, "not attested"),
+            },
+        }
+        tokio::select! {
+            () = tasks.draining() => return,
+            () = tokio::time::sleep(PROBE_INTERVAL) => {}
+        }
+    }
+}
+
+struct Page {
+    guests: Vec<Arc<Guest>>,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+}
+
+impl Pages for Page {
+    fn readiness(&self) -> Readiness {
+        if self.tasks.is_draining() {
+            return Readiness::NotReady { why: "draining".into() };
+        }
+        if self.guests.iter().any(|guest| guest.latest().is_some_and(|(_, attested)| attested)) {
+            Readiness::Ready
+        } else {
+            Readiness::NotReady { why: "no guest was attested yet".into() }
+        }
+    }
+
+    fn verdict(&self) -> String {
+        let guests: Vec<_> = self
+            .guests
+            .iter()
+            .map(|guest| {
+                serde_json::json!({
+                    "guest": guest.label,
+                    "result": guest.latest().map(|(result, _)| result.to_json()),
+                })
+            })
+            .collect();
+        serde_json::json!({ "guests": guests }).to_string()
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.encode()
+    }
+}

@@ -1,0 +1,276 @@
+//! From a checked configuration to an open port: device, batcher, endorsements, our own verdict on ourselves, listener.
+//!
+//! The port opens only after a statement of this guest was verified by the same verifier that clients have. What we would
+//! refuse from others we do not serve.
+
+#[cfg(feature = "simulator")]
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use attester::batcher::{AttestHandle, Batcher, Observer, Settings, StatementContext};
+use attester::detect::{self, Places};
+use attester::endorse::{Endorser, Standing};
+use attester::kds::{self, Kds};
+use attester::{DeviceError, ReportDevice};
+use proxy_core::duration::Timeout;
+use proxy_core::metrics::{Metrics, Outcome};
+use proxy_core::tasks::Tasks;
+use proxy_core::tls::{ServerIdentity, provider, server_config};
+use ratls::appraise::{AttestationResult, appraise};
+use ratls::binding::statement::Epoch;
+use ratls::binding::{KeyLeaf, Profile, UpstreamScope};
+use ratls::cert::KeyEvidence;
+use ratls::crypto::sha256;
+use ratls::endorsement::TrustAnchors;
+use ratls::time::UnixTime;
+use ratls::verify::verify_key;
+use ratls::wire::ALPN;
+use ratls::wire::cbor::Encoder;
+use rustls::ServerConfig;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::config::{self, Access, Config, PlainClients, Platform, Scope, UpstreamMode};
+use crate::identity::GuestKey;
+use crate::plain::Plain;
+use crate::serve::{Deadlines, Guest, PlainService};
+
+/// The first report and its endorsements, KDS included.
+const FIRST_EVIDENCE: Duration = Duration::from_secs(60);
+/// Evidence-bearing leaves are renewed this often (decision 9).
+const RENEW: Duration = Duration::from_secs(3600);
+const RENEW_AGAIN: Duration = Duration::from_secs(30);
+
+/// The wall clock, read in this one place of the guest.
+pub fn now() -> UnixTime {
+    UnixTime::from_secs(i64::try_from(unix_ms() / 1000).unwrap_or(i64::MAX))
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The bytes behind statement key 11: deterministic CBOR of a list of [name, value].
+pub fn settings_bytes(settings: &[(&'static str, String)]) -> Vec<u8> {
+    let mut e = Encoder::new();
+    e.array(settings.len());
+    for (name, value) in settings {
+        e.array(2).text(name).text(value);
+    }
+    e.finish()
+}
+
+/// The report device of this guest, and the roots that its evidence ends in.
+pub fn open_device(config: &config::Device) -> Result<(Box<dyn ReportDevice>, TrustAnchors)> {
+    #[cfg(feature = "simulator")]
+    if let Some(simulate) = &config.simulate {
+        let dir = simulate.dir.as_deref().unwrap_or(Path::new(crate::simulate::DEFAULT_DIR));
+        let device = crate::simulate::open(dir)?;
+        let anchors = TrustAnchors::amd().with_simulator_root(device.root_pem().as_bytes())?;
+        return Ok((Box::new(device), anchors));
+    }
+    match config.platform {
+        Platform::Auto | Platform::Snp => {}
+        other => bail!("platform {other} is not supported by this version; it supports snp"),
+    }
+    let places = Places::of_this_machine(config.configfs_entry.clone());
+    let device = detect::open(&places, config.vmpl)?;
+    Ok((device, TrustAnchors::amd()))
+}
+
+/// A guest that is ready to serve.
+pub struct Ready {
+    pub guest: Arc<Guest>,
+    pub standing: watch::Receiver<Standing>,
+    /// Our own verdict on the first statement.
+    pub result: AttestationResult,
+}
+
+/// Starts the device's tasks and verifies the first evidence.
+pub async fn start(config: &Config, metrics: Arc<Metrics>, tasks: Tasks, background: Tasks) -> Result<Ready> {
+    let (device, anchors) = open_device(&config.device)?;
+    if device.simulated() {
+        tracing::warn!(device = %device.describe(), "SIMULATED, PROVES NOTHING");
+    } else {
+        tracing::info!(device = %device.describe(), "report device");
+    }
+    let key = Arc::new(GuestKey::generate(&config.names, now())?);
+    let settings = settings_bytes(&config.measured_settings());
+    let limits = &config.limits;
+    let batch_settings = Settings {
+        max_pending: limits.max_pending_leaves.get(),
+        max_per_source: limits.max_pending_leaves_per_source.get(),
+    };
+    let context = statement_context(config, &key, &settings)?;
+    let observer = Arc::new(ReportCounter(metrics.clone()));
+    let (batcher, attest) = Batcher::new(device, context, batch_settings, observer);
+    background.spawn("batcher", async move {
+        let Err(error) = batcher.run().await;
+        tracing::error!(%error, "the batcher ended; no evidence can be had any more");
+    });
+    let (sender, mut standing) = watch::channel(Standing::Pending);
+    let endorser = Endorser::new(kds(&config.device)?, anchors.clone(), vec![], now);
+    background.spawn("endorsements", endorser.run(attest.latest(), sender));
+
+    let first = timeout(FIRST_EVIDENCE, key_evidence(&attest, &key, &mut standing))
+        .await
+        .context("no evidence came within a minute")??;
+    let identity = key.evidence_identity(&first, now())?;
+    let result = judge_ourselves(&identity, &anchors)?;
+
+    let roots = match &config.access {
+        Access::Certificate(roots) => Some(roots.clone()),
+        Access::Anyone | Access::Token(_) => None,
+    };
+    let evident = server_config(key.lean_identity(now())?, &[ALPN], true, roots.clone())?;
+    let plain = match config.plain_clients {
+        PlainClients::Refuse => None,
+        PlainClients::Allow => {
+            let alpn: Vec<&'static [u8]> = match config.upstream.mode {
+                UpstreamMode::Http => vec![b"h2", b"http/1.1"],
+                UpstreamMode::Tcp => vec![],
+            };
+            let make = {
+                let alpn = alpn.clone();
+                move |identity: ServerIdentity| server_config(identity, &alpn, false, roots.clone())
+            };
+            let (sender, receiver) = watch::channel(Arc::new(make(identity)?));
+            let renewal = renew_leaf(attest.clone(), key.clone(), standing.clone(), anchors, make, sender);
+            background.spawn("evidence leaf", renewal);
+            Some(PlainService { config: receiver, alpn, proxy: Plain::new(config, &metrics, tasks.clone()) })
+        }
+    };
+    let guest = Guest {
+        evident,
+        plain,
+        spki: key.spki(),
+        attest,
+        standing: standing.clone(),
+        settings,
+        upstream: config.upstream.addr.clone(),
+        names: config.names.clone(),
+        tokens: match &config.access {
+            Access::Token(tokens) => Some(tokens.clone()),
+            Access::Anyone | Access::Certificate(_) => None,
+        },
+        deadlines: deadlines(limits),
+        metrics,
+        tasks,
+    };
+    Ok(Ready { guest: Arc::new(guest), standing, result })
+}
+
+fn statement_context(config: &Config, key: &GuestKey, settings: &[u8]) -> Result<StatementContext> {
+    let mut epoch = [0; 16];
+    provider().secure_random.fill(&mut epoch).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    Ok(StatementContext {
+        profile: Profile::Snp,
+        spki: key.spki(),
+        epoch: Epoch::from_bytes(epoch),
+        config: sha256(&[settings]),
+        names: config.names.clone(),
+        upstream_scope: match config.upstream.scope {
+            Scope::InsideGuest => UpstreamScope::InsideGuest,
+            Scope::OutsideGuest => UpstreamScope::OutsideGuest,
+        },
+        unix_ms: Box::new(unix_ms),
+    })
+}
+
+pub fn kds(device: &config::Device) -> Result<Option<Kds>> {
+    #[cfg(feature = "simulator")]
+    if device.simulate.is_some() {
+        return Ok(None);
+    }
+    let settings = kds::Settings { base_url: device.kds_url.clone(), ..kds::Settings::amd(device.cache_dir.clone()) };
+    Ok(Some(Kds::new(settings, now)?))
+}
+
+fn deadlines(limits: &config::Limits) -> Deadlines {
+    Deadlines {
+        client_hello: limits.client_hello_timeout.get(),
+        handshake: limits.handshake_timeout.get(),
+        attest: limits.attest_timeout.get(),
+        upstream_connect: limits.upstream_connect_timeout.get(),
+        pool_idle: limits.pool_idle_timeout.get(),
+        idle: match limits.idle_timeout {
+            Timeout::After(period) => Some(period.get()),
+            Timeout::Off => None,
+        },
+        lifetime: limits.lifetime.get(),
+    }
+}
+
+/// A statement over our key, with its report and endorsements.
+pub async fn key_evidence(
+    attest: &AttestHandle,
+    key: &GuestKey,
+    standing: &mut watch::Receiver<Standing>,
+) -> Result<KeyEvidence> {
+    let attestation = attest.attest_key(KeyLeaf::new(&key.spki())).await?;
+    let settled = standing.wait_for(|standing| !matches!(standing, Standing::Pending)).await?.clone();
+    let endorsements = match settled {
+        Standing::Endorsed(endorsed) => endorsed.staple().to_vec(),
+        Standing::Failed(error) => return Err(error).context("the reports of this guest cannot be endorsed"),
+        Standing::Pending => bail!("the endorser has ended"),
+    };
+    Ok(KeyEvidence {
+        statement: attestation.batch.statement().to_vec(),
+        report: attestation.batch.report().to_vec(),
+        endorsements,
+    })
+}
+
+fn judge_ourselves(identity: &ServerIdentity, anchors: &TrustAnchors) -> Result<AttestationResult> {
+    let leaf = identity.chain.first().context("an identity has a certificate")?;
+    let evidence = verify_key(leaf, anchors, now()).context("our own verifier refuses our evidence")?;
+    Ok(appraise(None, evidence))
+}
+
+/// Keeps the evidence-bearing leaf young. A new one is verified before it is shown.
+async fn renew_leaf(
+    attest: AttestHandle,
+    key: Arc<GuestKey>,
+    mut standing: watch::Receiver<Standing>,
+    anchors: TrustAnchors,
+    make: impl Fn(ServerIdentity) -> Result<ServerConfig, rustls::Error>,
+    sender: watch::Sender<Arc<ServerConfig>>,
+) {
+    let mut rest = RENEW;
+    while !sender.is_closed() {
+        tokio::time::sleep(rest).await;
+        let renewed = async {
+            let evidence = key_evidence(&attest, &key, &mut standing).await?;
+            let identity = key.evidence_identity(&evidence, now())?;
+            let _ = judge_ourselves(&identity, &anchors)?;
+            anyhow::Ok(make(identity)?)
+        };
+        rest = match renewed.await {
+            Ok(config) => {
+                sender.send_replace(Arc::new(config));
+                RENEW
+            }
+            Err(error) => {
+                tracing::error!(error = %format!("{error:#}"), "the evidence-bearing leaf could not be renewed");
+                RENEW_AGAIN
+            }
+        };
+    }
+}
+
+/// Counts what the batcher does.
+struct ReportCounter(Arc<Metrics>);
+
+impl Observer for ReportCounter {
+    fn report_answered(&self, leaves: u32, took: Duration, result: Result<(), &DeviceError>) {
+        let outcome = match result {
+            Ok(()) => Outcome::Ok,
+            Err(DeviceError::Busy { .. }) => Outcome::Busy,
+            Err(_) => Outcome::Failed,
+        };
+        self.0.hardware_report(outcome, usize::try_from(leaves).unwrap_or(usize::MAX), took);
+    }
+}
