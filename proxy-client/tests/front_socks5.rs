@@ -13,7 +13,7 @@ fn connect(address: &[u8], port: u16) -> Vec<u8> {
 }
 
 fn named(name: &str) -> Vec<u8> {
-    [&[3, u8::try_from(name.len()).unwrap()], name.as_bytes()].concat()
+    [&[3, u8::try_from(name.len()).expect("a short name")], name.as_bytes()].concat()
 }
 
 fn reply(code: u8) -> [u8; 10] {

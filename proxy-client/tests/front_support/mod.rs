@@ -3,6 +3,7 @@
 //! The tunnels keep the contract of `Tunnel`: an end is clean only after FIN, and everything else is an error.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::future::Future;
 use std::io;
