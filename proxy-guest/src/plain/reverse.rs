@@ -36,7 +36,6 @@ use crate::config::ForwardedFor;
 const MAX_HEAD_BYTES: u32 = 64 * 1024;
 /// Requests that one HTTP/2 client has at once; each may hold a connection to the upstream.
 const MAX_STREAMS: u32 = 64;
-const H2_PING_INTERVAL: Duration = Duration::from_secs(60);
 /// What an answer gets beyond the idle limit, so that a silent upstream is reported as such before the connection ends.
 const IDLE_GRACE: Duration = Duration::from_secs(5);
 /// What requests under way get beyond the connection's lifetime.
@@ -100,7 +99,7 @@ where
     });
     let mut limit = pin!(async {
         tokio::select! {
-            () = activity.absent_after(inner.first_byte_timeout) => "no request came",
+            () = activity.nothing_received_in(inner.first_byte_timeout) => "no request came",
             () = activity.silent_for(inner.idle_timeout, IDLE_GRACE) => "no byte passed for the idle limit",
             () = sleep_until(ends + LIFETIME_GRACE) => "the connection reached its lifetime",
         }
@@ -131,11 +130,7 @@ fn http1(inner: &Inner) -> http1::Builder {
 
 fn http2(inner: &Inner) -> http2::Builder<Tasks> {
     let mut builder = http2::Builder::new(inner.tasks.clone());
-    builder
-        .timer(TokioTimer::new())
-        .max_header_list_size(MAX_HEAD_BYTES)
-        .max_concurrent_streams(MAX_STREAMS)
-        .keep_alive_interval(H2_PING_INTERVAL);
+    builder.timer(TokioTimer::new()).max_header_list_size(MAX_HEAD_BYTES).max_concurrent_streams(MAX_STREAMS);
     builder
 }
 

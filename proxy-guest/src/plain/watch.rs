@@ -11,17 +11,38 @@ use proxy_core::duration::{Period, Timeout};
 use proxy_core::metrics::Counter;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// How many bytes passed a client's stream, in both directions together.
+/// How many bytes passed one client's stream.
 #[derive(Clone)]
 pub(super) struct Activity {
-    total: Arc<AtomicU64>,
-    received: Counter,
-    sent: Counter,
+    received: Arc<Count>,
+    sent: Arc<Count>,
+}
+
+/// One direction: of this stream, and in the metrics of all.
+struct Count {
+    here: AtomicU64,
+    everywhere: Counter,
+}
+
+impl Count {
+    fn of(everywhere: Counter) -> Arc<Self> {
+        Arc::new(Count { here: AtomicU64::new(0), everywhere })
+    }
+
+    fn add(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.here.fetch_add(bytes, Ordering::Relaxed);
+        self.everywhere.inc_by(bytes);
+    }
+
+    fn here(&self) -> u64 {
+        self.here.load(Ordering::Relaxed)
+    }
 }
 
 impl Activity {
     pub(super) fn new(received: Counter, sent: Counter) -> Self {
-        Activity { total: Arc::default(), received, sent }
+        Activity { received: Count::of(received), sent: Count::of(sent) }
     }
 
     /// Completes when no byte has passed for `timeout` and `more`; never where it is off. Looks again each time that the
@@ -39,22 +60,16 @@ impl Activity {
         }
     }
 
-    /// Completes after `period` if no byte at all has passed by then.
-    pub(super) async fn absent_after(&self, period: Period) {
+    /// Completes after `period` if the client has sent nothing at all by then.
+    pub(super) async fn nothing_received_in(&self, period: Period) {
         tokio::time::sleep(period.get()).await;
-        if self.total() > 0 {
+        if self.received.here() > 0 {
             std::future::pending().await
         }
     }
 
     fn total(&self) -> u64 {
-        self.total.load(Ordering::Relaxed)
-    }
-
-    fn count(&self, direction: &Counter, bytes: usize) {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.total.fetch_add(bytes, Ordering::Relaxed);
-        direction.inc_by(bytes);
+        self.received.here() + self.sent.here()
     }
 }
 
@@ -73,7 +88,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        self.activity.count(&self.activity.received, buffer.filled().len() - before);
+        self.activity.received.add(buffer.filled().len() - before);
         Poll::Ready(Ok(()))
     }
 }
@@ -81,7 +96,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
 impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.activity.count(&self.activity.sent, written);
+        self.activity.sent.add(written);
         Poll::Ready(Ok(written))
     }
 
@@ -91,7 +106,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
-        self.activity.count(&self.activity.sent, written);
+        self.activity.sent.add(written);
         Poll::Ready(Ok(written))
     }
 
@@ -129,7 +144,8 @@ mod tests {
         };
         tokio::join!(activity.silent_for(Timeout::from_secs(10), Duration::ZERO), traffic);
         assert_eq!(begin.elapsed().as_secs(), 30);
-        assert_eq!((activity.received.get(), activity.sent.get()), (2, 1));
+        assert_eq!((activity.received.here(), activity.sent.here()), (2, 1));
+        assert_eq!((activity.received.everywhere.get(), activity.sent.everywhere.get()), (2, 1));
     }
 
     #[tokio::test(start_paused = true)]
