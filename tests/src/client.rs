@@ -55,10 +55,12 @@ impl Client {
         self.listen
     }
 
+    /// Open where the policy has names.
     pub fn http_proxy(&self) -> SocketAddr {
         self.http_proxy
     }
 
+    /// Open where the policy has names.
     pub fn socks5(&self) -> SocketAddr {
         self.socks5
     }
@@ -97,16 +99,14 @@ impl ClientBuilder {
         self
     }
 
-    /// Starts it with every way in and waits until all are open.
+    /// Starts it and waits until its ways in are open: the port map, and where the policy has names the HTTP proxy and SOCKS5.
     pub fn start(self) -> Result<Client> {
         let dir = tempfile::Builder::new().prefix("evident-client-").tempdir().context("directory of a client")?;
         let policy = dir.path().join("policy.toml");
         self.policy.write(&policy)?;
         let (listen, http_proxy, socks5, admin) = (free_addr()?, free_addr()?, free_addr()?, free_addr()?);
         let mut program = Program::new(evident_client()?)
-            .args(["--guest", &self.guest, "--listen", &listen.to_string()])
-            .args(["--http-proxy", &http_proxy.to_string(), "--socks5", &socks5.to_string()])
-            .args(["--admin", &admin.to_string()])
+            .args(["--guest", &self.guest, "--listen", &listen.to_string(), "--admin", &admin.to_string()])
             .arg("--policy")
             .arg(&policy)
             .env("RUST_LOG", &self.log)
@@ -116,8 +116,13 @@ impl ClientBuilder {
             std::fs::write(&file, &self.config).context("writing a client's configuration")?;
             program = program.arg("--config").arg(file);
         }
+        let mut ways_in = vec![listen, admin];
+        if self.policy.has_names() {
+            program = program.args(["--http-proxy", &http_proxy.to_string(), "--socks5", &socks5.to_string()]);
+            ways_in.extend([http_proxy, socks5]);
+        }
         let mut program = program.spawn()?;
-        for address in [listen, http_proxy, socks5, admin] {
+        for address in ways_in {
             program.wait_for_port(address, PATIENCE)?;
         }
         Ok(Client { program, listen, http_proxy, socks5, admin, policy, _dir: dir })

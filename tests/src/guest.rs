@@ -28,6 +28,7 @@ pub struct GuestBuilder {
     args: Vec<String>,
     simulator: Option<PathBuf>,
     simulated: String,
+    listen: Option<SocketAddr>,
     log: String,
 }
 
@@ -40,6 +41,7 @@ impl Guest {
             args: Vec::new(),
             simulator: None,
             simulated: String::new(),
+            listen: None,
             log: "info".to_owned(),
         }
     }
@@ -88,6 +90,12 @@ impl GuestBuilder {
         self
     }
 
+    /// Listens there, where an earlier guest was.
+    pub fn listen(mut self, address: SocketAddr) -> GuestBuilder {
+        self.listen = Some(address);
+        self
+    }
+
     /// The filter of its log (`RUST_LOG`), `info` otherwise.
     pub fn log(mut self, filter: &str) -> GuestBuilder {
         self.log = filter.to_owned();
@@ -102,7 +110,8 @@ impl GuestBuilder {
         // Small keys are made in a tenth of the time and change nothing else.
         std::fs::write(simulator.join("simulator.toml"), format!("small_keys = true\n{}", self.simulated))
             .context("writing simulator.toml")?;
-        let (address, admin) = (free_addr()?, free_addr()?);
+        let address = self.listen.map_or_else(free_addr, Ok)?;
+        let admin = free_addr()?;
         let mut program = Program::new(evident_proxy()?)
             .args(["--upstream", &self.upstream, "--listen", &address.to_string(), "--admin", &admin.to_string()])
             .arg(format!("--simulate={}", simulator.display()))

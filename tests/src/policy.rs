@@ -38,6 +38,10 @@ impl PolicyText {
         self
     }
 
+    pub fn has_names(&self) -> bool {
+        !self.names.is_empty()
+    }
+
     /// Another launch measurement, in hex.
     pub fn measurement(mut self, hex: &str) -> PolicyText {
         self.measurement = hex.to_owned();
