@@ -11,11 +11,21 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_FAILED: u8 = 4;
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let cli = Cli::parse();
+    // Policies hold no times, and a given time takes the clock's place.
+    let needs_clock = match &cli.command {
+        Some(Command::Policy(_)) => false,
+        Some(Command::Verify(args)) => args.at.is_none(),
+        Some(Command::Inspect(_)) | None => true,
+    };
+    if needs_clock && let Err(error) = dial::now().check_clock() {
+        return fail(EXIT_USAGE, &error);
+    }
+    match cli.command {
         Some(Command::Verify(args)) => tools::verify::run(*args),
         Some(Command::Policy(command)) => tools::policy::run(command),
         Some(Command::Inspect(args)) => block_on(inspect::run(args)),
-        None => match Config::load(&Cli::parse().run) {
+        None => match Config::load(&cli.run) {
             Ok(config) => {
                 block_on(async { run::run(config).await.unwrap_or_else(|error| fail(EXIT_FAILED, error.as_ref())) })
             }

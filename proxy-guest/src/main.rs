@@ -5,13 +5,17 @@ use std::process::ExitCode;
 use clap::Parser;
 use evident_proxy::cli::{Cli, Command};
 use evident_proxy::config::Config;
-use evident_proxy::{evidence, run};
+use evident_proxy::{evidence, run, start};
 
 const EXIT_USAGE: u8 = 2;
 const EXIT_FAILED: u8 = 4;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let checks_only = matches!(cli.command, Some(Command::CheckConfig(_)));
+    if !checks_only && let Err(error) = start::now().check_clock() {
+        return fail(EXIT_USAGE, &anyhow::Error::new(error));
+    }
     match cli.command {
         Some(Command::CheckConfig(flags)) => match Config::load(&flags) {
             Ok(config) => {
