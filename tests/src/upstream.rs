@@ -104,10 +104,12 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>, serve: &Arc<Serve>) {
         if let Ok(handle) = stream.try_clone() {
             shared.open.lock().expect("no holder panics").push(handle);
         }
-        let serve = serve.clone();
+        let (serve, last) = (serve.clone(), stream.try_clone());
         std::thread::spawn(move || {
             // An error here is the peer's end of the connection; the test looks at what it received.
             let _ = serve(stream);
+            // Handles of this connection are kept for `reset_connections`, so letting go does not end it.
+            let _ = last.and_then(|stream| stream.shutdown(Shutdown::Both));
         });
     }
 }

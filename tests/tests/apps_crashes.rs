@@ -142,6 +142,7 @@ fn apps_sigterm_lets_a_response_finish_and_then_ends_both_proxies() -> Result<()
     let mut rest = Vec::new();
     stream.read_to_end(&mut rest)?;
     ensure!(rest.len() == 19_000, "{} bytes after SIGTERM", rest.len());
+    drop(stream);
     ensure!(client.program.wait(PATIENCE)?.success(), "evident-client did not end well");
     ensure!(guest.program.wait(PATIENCE)?.success(), "evident-proxy did not end well");
     Ok(())
