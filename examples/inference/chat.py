@@ -18,6 +18,8 @@ stream = client.chat.completions.create(
     max_tokens=64,
     temperature=0,
     seed=1,
+    # Asked twice, llama.cpp would answer from its cache, and by another order of additions.
+    extra_body={"cache_prompt": False},
 )
 finished = None
 for chunk in stream:
