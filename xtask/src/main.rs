@@ -1,5 +1,6 @@
 //! The commands in the README: what they need is installed, named where it cannot be, and timed.
 
+mod bench;
 mod demo;
 mod machine;
 mod python;
@@ -34,6 +35,11 @@ enum Task {
     },
     /// Show an application talking through the two proxies, and a tampered guest being refused. SIMULATED, PROVES NOTHING
     Demo,
+    /// Measure; benchmarks are not tests
+    Bench {
+        #[command(subcommand)]
+        what: bench::Bench,
+    },
 }
 
 fn main() -> ExitCode {
@@ -58,5 +64,6 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Test { backend } => suite::run(backend),
         Task::Demo => demo::run(),
+        Task::Bench { what } => bench::run(what),
     }
 }

@@ -1,0 +1,69 @@
+//! `cargo xtask bench`: measurements, not tests. Each prints what it did, its median and its spread.
+
+mod delay;
+mod rtt;
+
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use clap::Subcommand;
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Time from ClientHello to the first application byte at the upstream, over a relay that delays
+    Rtt {
+        /// Handshakes per case, one at a time
+        #[arg(long, default_value_t = 21)]
+        rounds: usize,
+        /// Measure the debug build that is there instead of building a release
+        #[arg(long)]
+        debug: bool,
+    },
+}
+
+pub(crate) fn run(bench: Bench) -> Result<()> {
+    match bench {
+        Bench::Rtt { rounds, debug: true } => {
+            build(true)?;
+            rtt::run(rounds, "debug")
+        }
+        Bench::Rtt { rounds, debug: false } if std::env::var_os(BINARIES).is_some() => rtt::run(rounds, "release"),
+        Bench::Rtt { .. } => {
+            build(false)?;
+            again_with_release_binaries()
+        }
+    }
+}
+
+/// Where the harness looks for the programs under test.
+const BINARIES: &str = "EVIDENT_BIN_DIR";
+
+/// The same command over, with the harness pointed at the release build.
+fn again_with_release_binaries() -> Result<()> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+    let binaries = std::path::absolute(std::path::Path::new(&target).join("release"))?;
+    let status =
+        Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).env(BINARIES, binaries).status()?;
+    ensure!(status.success(), "the measurement failed");
+    Ok(())
+}
+
+fn build(debug: bool) -> Result<()> {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args([
+        "build",
+        "--quiet",
+        "-p",
+        "evident-proxy",
+        "-p",
+        "evident-client",
+        "--features",
+        "evident-proxy/simulator",
+    ]);
+    if !debug {
+        cargo.arg("--release");
+    }
+    let status = cargo.status().context("cannot start cargo")?;
+    ensure!(status.success(), "the build failed");
+    Ok(())
+}
