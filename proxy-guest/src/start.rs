@@ -15,6 +15,7 @@ use attester::endorse::{Endorser, Standing};
 use attester::kds::{self, Kds};
 use attester::{DeviceError, ReportDevice};
 use proxy_core::duration::Timeout;
+use proxy_core::limits::PerSource;
 use proxy_core::metrics::{Metrics, Outcome};
 use proxy_core::tasks::Tasks;
 use proxy_core::tls::{ServerIdentity, provider, server_config};
@@ -89,9 +90,21 @@ pub struct Ready {
     pub result: AttestationResult,
 }
 
-/// Starts the device's tasks and verifies the first evidence.
+/// Opens the device that `config` names and starts on it.
 pub async fn start(config: &Config, metrics: Arc<Metrics>, tasks: Tasks, background: Tasks) -> Result<Ready> {
     let (device, anchors) = open_device(&config.device)?;
+    start_on(device, anchors, config, metrics, tasks, background).await
+}
+
+/// Starts the device's tasks and verifies the first evidence, which must end in `anchors`.
+pub async fn start_on(
+    device: Box<dyn ReportDevice>,
+    anchors: TrustAnchors,
+    config: &Config,
+    metrics: Arc<Metrics>,
+    tasks: Tasks,
+    background: Tasks,
+) -> Result<Ready> {
     if device.simulated() {
         tracing::warn!(device = %device.describe(), "SIMULATED, PROVES NOTHING");
     } else {
@@ -157,6 +170,7 @@ pub async fn start(config: &Config, metrics: Arc<Metrics>, tasks: Tasks, backgro
             Access::Anyone | Access::Certificate(_) => None,
         },
         deadlines: deadlines(limits),
+        idle: PerSource::new(limits.max_idle_connections_per_source.get()),
         metrics,
         tasks,
     };
