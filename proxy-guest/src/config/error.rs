@@ -73,7 +73,7 @@ pub enum Reason {
     NoAdmin,
     #[error("{limit} is longer than {bound}, within which it lies")]
     LimitAbove { limit: &'static str, bound: &'static str },
-    #[error("max_pending_leaves is {seen}; one batch holds at most 65536")]
+    #[error("pending_leaves is {seen}; one batch holds at most 65536")]
     PendingLeaves { seen: usize },
 }
 

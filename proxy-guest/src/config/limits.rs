@@ -1,4 +1,5 @@
-//! Every limit in time and number of this proxy, with its default. The table `[limits]` of the file.
+//! Every limit in time and number of this proxy, with its default. The table `[limits]` of the file, whose keys are those
+//! of evident-client where both have the limit; times carry their unit there.
 
 use std::num::NonZeroUsize;
 
@@ -11,28 +12,41 @@ use super::error::Reason;
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// From accept to the whole ClientHello.
+    #[serde(rename = "client_hello")]
     pub client_hello_timeout: Period,
-    /// From accept to the client's Finished.
+    /// From the ClientHello to the client's Finished.
+    #[serde(rename = "handshake")]
     pub handshake_timeout: Period,
     /// From the exporter to the evidence over it; then CLOSE with `retry_after`.
+    #[serde(rename = "attest")]
     pub attest_timeout: Period,
     /// From the end of an ordinary client's handshake, or of its last answer, to its next whole request head.
+    #[serde(rename = "first_byte")]
     pub first_byte_timeout: Period,
     /// How long an attested connection may wait for an OPEN. Announced in ATTEST.
+    #[serde(rename = "pool_idle")]
     pub pool_idle_timeout: Period,
     /// Silence in both directions of a tunnel or an ordinary connection; keepalive finds peers that vanished.
+    #[serde(rename = "idle")]
     pub idle_timeout: Timeout,
     /// Age at which an attested connection ends, from its ClientHello.
     pub lifetime: Period,
+    #[serde(rename = "upstream_connect")]
     pub upstream_connect_timeout: Period,
     /// How long what is open may go on after SIGTERM.
+    #[serde(rename = "drain")]
     pub drain_deadline: Period,
+    #[serde(rename = "connections")]
     pub max_connections: NonZeroUsize,
+    #[serde(rename = "connections_per_source")]
     pub max_connections_per_source: NonZeroUsize,
     /// Leaves that wait for a batch.
+    #[serde(rename = "pending_leaves")]
     pub max_pending_leaves: NonZeroUsize,
+    #[serde(rename = "pending_leaves_per_source")]
     pub max_pending_leaves_per_source: NonZeroUsize,
     /// Attested connections without a tunnel.
+    #[serde(rename = "idle_connections_per_source")]
     pub max_idle_connections_per_source: NonZeroUsize,
 }
 
@@ -67,8 +81,7 @@ impl Limits {
         let within = |small: (&'static str, Period), large: (&'static str, Period)| {
             if small.1 <= large.1 { Ok(()) } else { Err(Reason::LimitAbove { limit: small.0, bound: large.0 }) }
         };
-        within(("client_hello_timeout", self.client_hello_timeout), ("handshake_timeout", self.handshake_timeout))?;
-        within(("pool_idle_timeout", self.pool_idle_timeout), ("lifetime", self.lifetime))?;
+        within(("pool_idle", self.pool_idle_timeout), ("lifetime", self.lifetime))?;
         // A tree has 65,536 leaves at most (protocol.md §7.9), and a batch takes everything that is pending.
         if self.max_pending_leaves.get() > 65_536 {
             return Err(Reason::PendingLeaves { seen: self.max_pending_leaves.get() });
@@ -78,20 +91,20 @@ impl Limits {
 
     pub(super) fn settings(&self) -> Vec<(&'static str, String)> {
         vec![
-            ("limits.attest_timeout", self.attest_timeout.to_string()),
-            ("limits.client_hello_timeout", self.client_hello_timeout.to_string()),
-            ("limits.drain_deadline", self.drain_deadline.to_string()),
-            ("limits.first_byte_timeout", self.first_byte_timeout.to_string()),
-            ("limits.handshake_timeout", self.handshake_timeout.to_string()),
-            ("limits.idle_timeout", self.idle_timeout.to_string()),
+            ("limits.attest", self.attest_timeout.to_string()),
+            ("limits.client_hello", self.client_hello_timeout.to_string()),
+            ("limits.connections", self.max_connections.to_string()),
+            ("limits.connections_per_source", self.max_connections_per_source.to_string()),
+            ("limits.drain", self.drain_deadline.to_string()),
+            ("limits.first_byte", self.first_byte_timeout.to_string()),
+            ("limits.handshake", self.handshake_timeout.to_string()),
+            ("limits.idle", self.idle_timeout.to_string()),
+            ("limits.idle_connections_per_source", self.max_idle_connections_per_source.to_string()),
             ("limits.lifetime", self.lifetime.to_string()),
-            ("limits.max_connections", self.max_connections.to_string()),
-            ("limits.max_connections_per_source", self.max_connections_per_source.to_string()),
-            ("limits.max_idle_connections_per_source", self.max_idle_connections_per_source.to_string()),
-            ("limits.max_pending_leaves", self.max_pending_leaves.to_string()),
-            ("limits.max_pending_leaves_per_source", self.max_pending_leaves_per_source.to_string()),
-            ("limits.pool_idle_timeout", self.pool_idle_timeout.to_string()),
-            ("limits.upstream_connect_timeout", self.upstream_connect_timeout.to_string()),
+            ("limits.pending_leaves", self.max_pending_leaves.to_string()),
+            ("limits.pending_leaves_per_source", self.max_pending_leaves_per_source.to_string()),
+            ("limits.pool_idle", self.pool_idle_timeout.to_string()),
+            ("limits.upstream_connect", self.upstream_connect_timeout.to_string()),
         ]
     }
 }

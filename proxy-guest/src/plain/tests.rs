@@ -189,7 +189,7 @@ async fn says_that_the_upstream_cannot_be_reached_or_does_not_answer() {
     assert!(answer.starts_with("HTTP/1.1 502") && answer.contains("cannot be reached"), "{answer}");
     assert!(!answer.contains(&free));
     let (_, silent) = Scripted::start(&[]).await;
-    let answer = exchange(&plain_with(&silent, "[limits]\nidle_timeout = \"100ms\"").0, ask).await;
+    let answer = exchange(&plain_with(&silent, "[limits]\nidle = \"100ms\"").0, ask).await;
     assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
     let (_, other) = Scripted::start(&["SSH-2.0-x\r\n"]).await;
     let answer = exchange(&plain_with(&other, "").0, ask).await;
@@ -305,7 +305,7 @@ async fn a_drain_ends_an_idle_connection_and_lets_a_request_finish() {
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_sends_nothing_is_not_waited_for() {
-    let (plain, _) = plain_with("1", "[limits]\nfirst_byte_timeout = \"2s\"\nidle_timeout = \"off\"");
+    let (plain, _) = plain_with("1", "[limits]\nfirst_byte = \"2s\"\nidle = \"off\"");
     for h2 in [false, true] {
         let (_stream, serving) = client(&plain, h2);
         let _ = soon(serving).await.unwrap();
@@ -335,7 +335,7 @@ async fn raw_mode_carries_bytes_and_their_end() {
 #[tokio::test]
 async fn raw_mode_resets_the_upstream_where_the_client_did_not_end_cleanly() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let settings = "upstream_mode = \"tcp\"\n[limits]\nidle_timeout = \"100ms\"";
+    let settings = "upstream_mode = \"tcp\"\n[limits]\nidle = \"100ms\"";
     let (plain, _) = plain_with(&listener.local_addr().unwrap().to_string(), settings);
     let (_stream, serving) = client(&plain, false);
     let (mut upstream, _) = soon(listener.accept()).await.unwrap();
