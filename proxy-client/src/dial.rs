@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use proxy_core::framing::{Frame, Framed, FramingError};
 use proxy_core::net::{Addr, LocalStream, connect};
 use proxy_core::relay::{RelayEnd, RelayLimits, relay};
+use proxy_core::tasks::Tasks;
 use proxy_core::tls::{self, HandshakeError};
 use proxy_core::tunnel::{Traffic, TunnelEnd, TunnelStream};
 use ratls::appraise::{AcceptedResult, AttestationResult, Finding, Severity, appraise};
@@ -53,6 +54,8 @@ pub struct Target {
     pub anchors: Arc<TrustAnchors>,
     pub token: Option<Vec<u8>>,
     pub deadlines: Deadlines,
+    /// Where a refused connection is closed, so that nobody waits for it.
+    pub tasks: Tasks,
 }
 
 /// A connection that showed its evidence, whatever that is worth.
@@ -96,7 +99,7 @@ impl Target {
         if attest.kind != FrameType::Attest {
             let error = FramingError::Unexpected { seen: attest.kind, wanted: "ATTEST" };
             if let Some(close) = error.close() {
-                tokio::spawn(framed.close_owned(close));
+                self.tasks.spawn("close", framed.close_owned(close));
             }
             return Err(unreachable(&address, error.to_string()));
         }
@@ -137,7 +140,7 @@ impl Target {
                 let ids: Vec<&str> =
                     result.findings().iter().filter(|f| f.severity() == Severity::Fatal).map(|f| f.id()).collect();
                 let close = Close::new(CloseCode::EvidenceRefused, ids.join(" "));
-                tokio::spawn(framed.close_owned(close));
+                self.tasks.spawn("close", framed.close_owned(close));
                 Err(OpenError::Refused { address, result: Arc::new(result) })
             }
         }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use anyhow::{Context as _, Result};
 use proxy_core::metrics::{Counted, Direction, Metrics, Verdict as Counter};
 use proxy_core::net::LocalStream;
+use proxy_core::tasks::Tasks;
 use proxy_core::tls::{ServerIdentity, client_config};
 use ratls::appraise::{AttestationResult, Severity};
 use rustls::pki_types::pem::PemObject;
@@ -35,7 +36,7 @@ struct Latest {
 }
 
 impl Guest {
-    pub fn new(config: config::Guest, limits: &Limits, metrics: Arc<Metrics>) -> Result<Self> {
+    pub fn new(config: config::Guest, limits: &Limits, metrics: Arc<Metrics>, tasks: Tasks) -> Result<Self> {
         let identity = config.client_certificate.as_ref().map(read_identity).transpose()?;
         let tls = client_config(identity).context("cannot set up TLS")?;
         let target = Target {
@@ -53,6 +54,7 @@ impl Guest {
                 idle: limits.idle,
                 lifetime: limits.lifetime,
             },
+            tasks,
         };
         Ok(Guest { label: config.label, target, metrics, latest: Mutex::new(None) })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proxy_core::net::Addr;
+use proxy_core::tasks::Tasks;
 use proxy_core::tls::client_config;
 use ratls::endorsement::TrustAnchors;
 use rustls::pki_types::ServerName;
@@ -84,5 +85,6 @@ fn target(
             idle: None,
             lifetime: Duration::from_secs(60),
         },
+        tasks: Tasks::new(),
     })
 }

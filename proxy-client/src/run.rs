@@ -42,7 +42,7 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     let guests = config
         .guests
         .into_iter()
-        .map(|guest| Guest::new(guest, &limits, metrics.clone()).map(Arc::new))
+        .map(|guest| Guest::new(guest, &limits, metrics.clone(), tasks.clone()).map(Arc::new))
         .collect::<Result<Vec<_>>>()?;
     let by_name: Arc<dyn Opener> =
         Arc::new(ByName::new(config.router, guests.iter().map(|guest| guest.clone() as Arc<dyn Opener>).collect()));

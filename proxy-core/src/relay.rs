@@ -28,6 +28,15 @@ pub struct RelayLimits {
     pub ends: Instant,
 }
 
+/// Which limit ended a relay; inside an [`io::Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LimitReached {
+    #[error("no byte passed for the idle limit")]
+    Idle,
+    #[error("the connection reached its lifetime")]
+    Lifetime,
+}
+
 /// How a relay ended.
 pub enum RelayEnd<S> {
     /// FIN in both directions: the connection can be used on or closed as done.
@@ -62,10 +71,12 @@ async fn abort<S: AsyncRead + AsyncWrite + Unpin>(
     local.abort();
     let told = error.get_ref().is_some_and(|inner| inner.is::<TunnelEnd>());
     if !told {
-        let code = match error.kind() {
-            io::ErrorKind::TimedOut => CloseCode::Idle,
-            io::ErrorKind::InvalidData => CloseCode::Protocol,
-            _ => CloseCode::Abort,
+        let limit = error.get_ref().and_then(|inner| inner.downcast_ref::<LimitReached>());
+        let code = match (limit, error.kind()) {
+            (Some(LimitReached::Idle), _) => CloseCode::Idle,
+            (Some(LimitReached::Lifetime), _) => CloseCode::Lifetime,
+            (None, io::ErrorKind::InvalidData) => CloseCode::Protocol,
+            (None, _) => CloseCode::Abort,
         };
         let close = Close { accepted: 1, ..Close::new(code, "the tunnel was aborted") };
         // A CLOSE inside a half-written DATA frame would be data: if the rest cannot be written, TCP just ends.
@@ -88,8 +99,9 @@ async fn limit_reached(traffic: &Traffic, limits: RelayLimits) -> io::Error {
             }
         }
     };
-    tokio::select! {
-        () = idle => io::Error::new(io::ErrorKind::TimedOut, "no byte passed for the idle limit"),
-        () = sleep_until(limits.ends) => io::Error::new(io::ErrorKind::TimedOut, "the connection reached its lifetime"),
-    }
+    let reached = tokio::select! {
+        () = idle => LimitReached::Idle,
+        () = sleep_until(limits.ends) => LimitReached::Lifetime,
+    };
+    io::Error::new(io::ErrorKind::TimedOut, reached)
 }

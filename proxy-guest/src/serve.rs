@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use attester::endorse::Standing;
 use attester::{AttestError, AttestHandle, Attestation};
-use proxy_core::framing::{Framed, FramingError};
+use proxy_core::framing::{Frame, Framed, FramingError};
+use proxy_core::limits::PerSource;
 use proxy_core::metrics::{Direction, Kind, Metrics};
 use proxy_core::net::{Addr, ConnectError, LocalStream, Peer, connect};
 use proxy_core::relay::{RelayEnd, RelayLimits, relay};
@@ -73,6 +74,8 @@ pub struct Guest {
     pub names: Vec<String>,
     pub tokens: Option<Tokens>,
     pub deadlines: Deadlines,
+    /// Attested connections of one source that carry no tunnel.
+    pub idle: PerSource,
     pub metrics: Arc<Metrics>,
     pub tasks: Tasks,
 }
@@ -212,6 +215,16 @@ struct Session<'a> {
     accepted: u64,
 }
 
+/// For a client to verify the evidence and send OPEN, before its connection counts as idle.
+const PASSING: Duration = Duration::from_secs(2);
+
+/// Why no frame came.
+enum Quiet {
+    Idle,
+    TooMany,
+    Failed(FramingError),
+}
+
 /// Whether the connection goes on.
 enum Next {
     Continue(Box<Framed<Tls>>),
@@ -226,24 +239,28 @@ impl Session<'_> {
         let mut parts_left: u32 = 4;
         loop {
             let frame = tokio::select! {
-                frame = timeout_at(self.idle_end(), framed.read()) => frame,
+                frame = self.next_frame(&mut framed) => frame,
                 () = self.guest.tasks.draining() => {
                     framed.close(&self.close(CloseCode::GoingAway, "the guest is being shut down")).await;
                     return Ok(());
                 }
             };
             let frame = match frame {
-                Ok(Ok(frame)) => frame,
-                Ok(Err(FramingError::Closed(close))) => return closed_by_client(&close),
-                Ok(Err(FramingError::Ended)) if self.accepted == 0 && number == 0 => {
+                Ok(frame) => frame,
+                Err(Quiet::Failed(FramingError::Closed(close))) => return closed_by_client(&close),
+                Err(Quiet::Failed(FramingError::Ended)) if number == 0 => {
                     return Err(End::new("open", "the client left without CLOSE"));
                 }
-                Ok(Err(error)) => return self.protocol_error(framed, error).await,
-                Err(_) => {
+                Err(Quiet::Failed(error)) => return self.protocol_error(framed, error).await,
+                Err(Quiet::Idle) => {
                     let lifetime = Instant::now() >= self.ends;
                     let code = if lifetime { CloseCode::Lifetime } else { CloseCode::Idle };
                     framed.close(&self.close(code, "nothing came")).await;
                     return Ok(());
+                }
+                Err(Quiet::TooMany) => {
+                    framed.close(&self.close(CloseCode::Limit, "too many idle connections")).await;
+                    return Err(End::new("idle limit", "too many idle connections of this source"));
                 }
             };
             match frame.kind {
@@ -281,8 +298,15 @@ impl Session<'_> {
         }
     }
 
-    fn idle_end(&self) -> Instant {
-        self.ends.min(Instant::now() + self.guest.deadlines.pool_idle)
+    /// The next frame. A connection that stays quiet for longer than a verification takes counts as idle.
+    async fn next_frame(&self, framed: &mut Framed<Tls>) -> Result<Frame, Quiet> {
+        let idle_end = self.ends.min(Instant::now() + self.guest.deadlines.pool_idle);
+        let passing_end = idle_end.min(Instant::now() + PASSING);
+        if let Ok(frame) = timeout_at(passing_end, framed.read()).await {
+            return frame.map_err(Quiet::Failed);
+        }
+        let _idle = self.guest.idle.try_take(self.peer.source()).ok_or(Quiet::TooMany)?;
+        timeout_at(idle_end, framed.read()).await.map_err(|_| Quiet::Idle)?.map_err(Quiet::Failed)
     }
 
     fn close(&self, code: CloseCode, text: &str) -> Close {
