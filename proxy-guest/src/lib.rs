@@ -3,7 +3,7 @@
 //! ```text
 //! cli -> config -> start (device, batcher, endorsements, our own verdict) -> run (accept, drain)
 //!                                                                              └─ serve: one connection
-//!                                                                                   ├─ attested tunnels
+//!                                                                                   ├─ session: attested tunnels
 //!                                                                                   └─ plain: ordinary HTTPS clients
 //! ```
 
@@ -14,6 +14,7 @@ pub mod identity;
 pub mod plain;
 pub mod run;
 pub mod serve;
+mod session;
 #[cfg(feature = "simulator")]
 pub mod simulate;
 pub mod start;

@@ -11,31 +11,28 @@
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use attester::endorse::Standing;
 use attester::{AttestError, AttestHandle, Attestation};
-use proxy_core::framing::{Frame, Framed, FramingError};
+use proxy_core::framing::Framed;
 use proxy_core::limits::PerSource;
-use proxy_core::metrics::{Direction, Kind, Metrics};
-use proxy_core::net::{Addr, ConnectError, LocalStream, Peer, connect};
-use proxy_core::relay::{RelayEnd, RelayLimits, relay};
+use proxy_core::metrics::{Kind, Metrics};
+use proxy_core::net::{Addr, LocalStream, Peer};
 use proxy_core::tasks::Tasks;
 use proxy_core::tls::{Hello, ServerTls};
-use proxy_core::tunnel::{Traffic, TunnelStream};
 use ratls::binding::{ChannelLeaf, Role, SpkiDigest};
 use ratls::wire::ALPN;
 use ratls::wire::attest::{Attest, AttestPurpose, Endorsement, HardwareFormat, PartInfo, media};
-use ratls::wire::control::{Accept, Close, CloseCode, Mode, Open, Refuse, RefuseCode};
+use ratls::wire::control::{Close, CloseCode};
 use ratls::wire::frame::FrameType;
 use ratls::wire::limits::MAX_ATTEST;
-use ratls::wire::parts::{encode_parts, parse_want};
 use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::plain::Plain;
+use crate::session::Session;
 use crate::tokens::Tokens;
 
 /// How long each step may take.
@@ -80,7 +77,7 @@ pub struct Guest {
     pub tasks: Tasks,
 }
 
-type Tls = ServerTls<LocalStream>;
+pub(crate) type Tls = ServerTls<LocalStream>;
 
 impl Guest {
     /// Serves one connection to its end. Errors are logged here: nobody else can do anything about them.
@@ -207,202 +204,6 @@ impl Guest {
     }
 }
 
-/// An attested connection: tunnels, one after the other.
-struct Session<'a> {
-    guest: &'a Guest,
-    peer: Peer,
-    ends: Instant,
-    accepted: u64,
-}
-
-/// For a client to verify the evidence and send OPEN, before its connection counts as idle.
-const PASSING: Duration = Duration::from_secs(2);
-
-/// Why no frame came.
-enum Quiet {
-    Idle,
-    TooMany,
-    Failed(FramingError),
-}
-
-/// Whether the connection goes on.
-enum Next {
-    Continue(Box<Framed<Tls>>),
-    Ended,
-}
-
-impl Session<'_> {
-    async fn run(mut self, mut framed: Framed<Tls>) -> Result<(), End> {
-        let mut number = 0;
-        // After REFUSE, DATA and FIN of that tunnel may still be under way.
-        let mut discarding = false;
-        let mut parts_left: u32 = 4;
-        loop {
-            let frame = tokio::select! {
-                frame = self.next_frame(&mut framed) => frame,
-                () = self.guest.tasks.draining() => {
-                    framed.close(&self.close(CloseCode::GoingAway, "the guest is being shut down")).await;
-                    return Ok(());
-                }
-            };
-            let frame = match frame {
-                Ok(frame) => frame,
-                Err(Quiet::Failed(FramingError::Closed(close))) => return closed_by_client(&close),
-                Err(Quiet::Failed(FramingError::Ended)) if number == 0 => {
-                    return Err(End::new("open", "the client left without CLOSE"));
-                }
-                Err(Quiet::Failed(error)) => return self.protocol_error(framed, error).await,
-                Err(Quiet::Idle) => {
-                    let lifetime = Instant::now() >= self.ends;
-                    let code = if lifetime { CloseCode::Lifetime } else { CloseCode::Idle };
-                    framed.close(&self.close(code, "nothing came")).await;
-                    return Ok(());
-                }
-                Err(Quiet::TooMany) => {
-                    framed.close(&self.close(CloseCode::Limit, "too many idle connections")).await;
-                    return Err(End::new("idle limit", "too many idle connections of this source"));
-                }
-            };
-            match frame.kind {
-                FrameType::Want if parts_left > 0 => {
-                    parts_left -= 1;
-                    self.answer_want(&mut framed, &frame.body).await?;
-                }
-                FrameType::Data | FrameType::Fin if discarding => {}
-                FrameType::Open => {
-                    let open = match Open::parse(&frame.body) {
-                        Ok(open) if open.number == number => open,
-                        Ok(_) => {
-                            let error =
-                                FramingError::Unexpected { seen: FrameType::Open, wanted: "OPEN of the next number" };
-                            return self.protocol_error(framed, error).await;
-                        }
-                        Err(source) => {
-                            let error = FramingError::Body { kind: FrameType::Open, source };
-                            return self.protocol_error(framed, error).await;
-                        }
-                    };
-                    number += 1;
-                    let before = self.accepted;
-                    match self.open(framed, open).await? {
-                        Next::Continue(next) => framed = *next,
-                        Next::Ended => return Ok(()),
-                    }
-                    discarding = self.accepted == before;
-                }
-                seen => {
-                    let error = FramingError::Unexpected { seen, wanted: "OPEN" };
-                    return self.protocol_error(framed, error).await;
-                }
-            }
-        }
-    }
-
-    /// The next frame. A connection that stays quiet for longer than a verification takes counts as idle.
-    async fn next_frame(&self, framed: &mut Framed<Tls>) -> Result<Frame, Quiet> {
-        let idle_end = self.ends.min(Instant::now() + self.guest.deadlines.pool_idle);
-        let passing_end = idle_end.min(Instant::now() + PASSING);
-        if let Ok(frame) = timeout_at(passing_end, framed.read()).await {
-            return frame.map_err(Quiet::Failed);
-        }
-        let _idle = self.guest.idle.try_take(self.peer.source()).ok_or(Quiet::TooMany)?;
-        timeout_at(idle_end, framed.read()).await.map_err(|_| Quiet::Idle)?.map_err(Quiet::Failed)
-    }
-
-    fn close(&self, code: CloseCode, text: &str) -> Close {
-        Close { accepted: self.accepted, ..Close::new(code, text) }
-    }
-
-    async fn protocol_error(&self, framed: Framed<Tls>, error: FramingError) -> Result<(), End> {
-        if let Some(close) = error.close() {
-            framed.close(&Close { accepted: self.accepted, ..close }).await;
-        }
-        Err(End::new("frames", error))
-    }
-
-    async fn answer_want(&self, framed: &mut Framed<Tls>, body: &[u8]) -> Result<(), End> {
-        let wanted = parse_want(body).map_err(|e| End::new("want", e))?;
-        let settings = ratls::crypto::sha256(&[&self.guest.settings]);
-        // An item that was not listed is not answered: the client knows what was listed.
-        if wanted.contains(&settings) {
-            for part in encode_parts(&settings, &self.guest.settings) {
-                within("part", self.guest.deadlines.attest, framed.write(FrameType::Part, &part)).await?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn open(&mut self, mut framed: Framed<Tls>, open: Open) -> Result<Next, End> {
-        if let Some(tokens) = &self.guest.tokens
-            && let Err(error) = tokens.check(self.peer.source(), open.token.as_deref())
-        {
-            framed.close(&self.close(CloseCode::AccessDenied, "access token missing or wrong")).await;
-            return Err(End::new("access", error));
-        }
-        let upstream = match self.upstream_for(&open).await {
-            Ok(upstream) => upstream,
-            Err((code, text)) => {
-                tracing::info!(peer = %self.peer, code = ?code, error = %text, "tunnel refused");
-                let refuse = Refuse { number: open.number, code, text };
-                within("refuse", self.guest.deadlines.handshake, framed.write(FrameType::Refuse, &refuse.encode()))
-                    .await?;
-                return Ok(Next::Continue(Box::new(framed)));
-            }
-        };
-        let left = self.ends.saturating_duration_since(Instant::now());
-        let accept = Accept { number: open.number, max_lifetime_secs: left.as_secs() };
-        within("accept", self.guest.deadlines.handshake, framed.write(FrameType::Accept, &accept.encode())).await?;
-        self.accepted += 1;
-        self.relay(framed, upstream).await
-    }
-
-    async fn relay(&self, framed: Framed<Tls>, upstream: LocalStream) -> Result<Next, End> {
-        let traffic = Arc::new(Traffic::default());
-        let _open = self.guest.metrics.tunnel();
-        let limits = RelayLimits { idle: self.guest.deadlines.idle, ends: self.ends };
-        let end = relay(upstream, TunnelStream::accepted(framed, traffic.clone()), traffic.clone(), limits).await;
-        let (up, down) = (traffic.received.load(Ordering::Relaxed), traffic.sent.load(Ordering::Relaxed));
-        self.guest.metrics.bytes(Direction::ToServer).inc_by(up);
-        self.guest.metrics.bytes(Direction::ToClient).inc_by(down);
-        match end {
-            RelayEnd::Finished(framed) => {
-                // Without the feature `reuse` a connection carries one tunnel.
-                framed.close(&self.close(CloseCode::Done, "")).await;
-                Ok(Next::Ended)
-            }
-            RelayEnd::Aborted(error) => Err(End::new("relay", error)),
-        }
-    }
-
-    async fn upstream_for(&self, open: &Open) -> Result<LocalStream, (RefuseCode, String)> {
-        if open.mode != Mode::Framed {
-            return Err((RefuseCode::UnsupportedMode, format!("{:?} tunnels are not supported", open.mode)));
-        }
-        if let Some(target) = &open.target
-            && !self.guest.names.is_empty()
-            && !self.guest.names.iter().any(|name| name.eq_ignore_ascii_case(target))
-        {
-            return Err((RefuseCode::UnknownTarget, "this guest does not serve that name".into()));
-        }
-        let deadline = Instant::now() + self.guest.deadlines.upstream_connect;
-        connect(&self.guest.upstream, deadline).await.map_err(|error| {
-            let code = match &error {
-                ConnectError::TimedOut { .. } => RefuseCode::UpstreamTimeout,
-                ConnectError::Refused { .. } => RefuseCode::UpstreamRefused,
-                _ => RefuseCode::UpstreamUnreachable,
-            };
-            (code, "the upstream did not take the connection".into())
-        })
-    }
-}
-
-fn closed_by_client(close: &Close) -> Result<(), End> {
-    match close.code {
-        CloseCode::Done | CloseCode::GoingAway | CloseCode::Idle | CloseCode::Lifetime => Ok(()),
-        code => Err(End::new("closed by the client", format!("{code:?}: {:?}", close.text))),
-    }
-}
-
 /// What a connection is told that gets no evidence.
 fn unavailable(error: &AttestError) -> Close {
     let code = match error {
@@ -416,13 +217,13 @@ fn unavailable(error: &AttestError) -> Close {
 
 /// Where a connection ended, and why.
 #[derive(Debug)]
-struct End {
+pub(crate) struct End {
     stage: &'static str,
     error: Box<dyn std::error::Error + Send + Sync>,
 }
 
 impl End {
-    fn new(stage: &'static str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub(crate) fn new(stage: &'static str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         End { stage, error: error.into() }
     }
 }
@@ -431,7 +232,7 @@ fn at(stage: &'static str) -> impl Fn(io::Error) -> End {
     move |error| End::new(stage, error)
 }
 
-async fn within<T>(
+pub(crate) async fn within<T>(
     stage: &'static str,
     limit: Duration,
     future: impl Future<Output = io::Result<T>>,
