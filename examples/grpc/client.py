@@ -1,6 +1,8 @@
 """Calls each kind of method: unary, both one-sided streams, both sides at once, an error with its status, many in parallel.
 
-    client.py HOST:PORT
+    client.py HOST:PORT [PROXY]
+
+PROXY is an HTTP proxy, http://HOST:PORT, which is asked for CONNECT.
 """
 
 import queue
@@ -9,7 +11,8 @@ from concurrent import futures
 
 import grpc
 
-channel = grpc.insecure_channel(sys.argv[1], options=[("grpc.enable_http_proxy", 0)])
+proxy = ("grpc.http_proxy", sys.argv[2]) if len(sys.argv) > 2 else ("grpc.enable_http_proxy", 0)
+channel = grpc.insecure_channel(sys.argv[1], options=[proxy])
 DEADLINE = 30
 
 upper = channel.unary_unary("/example.Demo/Upper")

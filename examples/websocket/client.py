@@ -1,6 +1,8 @@
 """Talks to the echo server: small and large messages, a ping while idle, many at once, a clean close.
 
-    client.py ws://HOST:PORT
+    client.py ws://HOST:PORT [PROXY]
+
+PROXY is an HTTP proxy, http://HOST:PORT, which is asked for CONNECT.
 """
 
 import asyncio
@@ -13,7 +15,8 @@ SIZES = [0, 1, 125, 126, 65_535, 65_536, 1_000_000, 4_000_000]
 
 
 async def main():
-    async with connect(sys.argv[1], proxy=None, max_size=2**23) as connection:
+    proxy = sys.argv[2] if len(sys.argv) > 2 else None
+    async with connect(sys.argv[1], proxy=proxy, max_size=2**23) as connection:
         for size in SIZES:
             sent = os.urandom(size)
             await connection.send(sent)

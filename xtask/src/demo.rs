@@ -68,8 +68,10 @@ pub(crate) fn run() -> Result<()> {
     })?;
     stages.need("curl again: refused, with the reason, and nothing reaches the upstream", || {
         let client = Client::with_policy(tampered.address(), guest.policy().names(&[NAME])).start()?;
+        let before = server.stderr();
         let refusal = show(curl().args(["--proxy", &format!("http://{}", client.http_proxy()), &page]))?;
         ensure!(REASONS.iter().all(|id| refusal.stdout.contains(id)), "the refusal does not say why");
+        ensure!(server.stderr() == before, "a request reached the upstream");
         ensure!(show(inspect(tampered.address(), Some(client.policy()))?)?.code()? == 3, "inspect does not refuse it");
         Ok(())
     })?;
