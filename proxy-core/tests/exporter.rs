@@ -9,7 +9,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use common::{Identity, foreign_client, name, serve_first_flight, soon};
+use common::{Identity, foreign_client, name, serve, serve_first_flight, soon};
 use proxy_core::framing::Framed;
 use proxy_core::tls::{client_config, connect, provider, server_config};
 use ratls::binding::ExporterSecret;
@@ -210,4 +210,61 @@ async fn with_client_certificates_nothing_is_sent_before_the_client_is_known() {
         assert_eq!(framed.read().await.unwrap().kind, FrameType::Attest);
     };
     soon(async { tokio::join!(server, client) }).await;
+}
+
+#[tokio::test]
+async fn proto_x2_no_configuration_logs_keys() {
+    let identity = Identity::new();
+    const LABELS: [&str; 6] = [
+        "EXPORTER_SECRET",
+        "CLIENT_EARLY_TRAFFIC_SECRET",
+        "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
+        "SERVER_HANDSHAKE_TRAFFIC_SECRET",
+        "CLIENT_TRAFFIC_SECRET_0",
+        "SERVER_TRAFFIC_SECRET_0",
+    ];
+    let (client, server) = (client_config(None).unwrap(), identity.evident());
+    for label in LABELS {
+        assert!(!client.key_log.will_log(label) && !server.key_log.will_log(label), "{label}");
+    }
+    assert!(!client.enable_secret_extraction && !server.enable_secret_extraction);
+}
+
+/// What a client learns of the secrets of its connection.
+#[derive(Debug, Default)]
+struct Secrets(Mutex<Vec<Vec<u8>>>);
+
+impl KeyLog for Secrets {
+    fn log(&self, _: &str, _: &[u8], secret: &[u8]) {
+        self.0.lock().unwrap().push(secret.to_vec());
+    }
+}
+
+#[tokio::test]
+async fn proto_x2_nothing_that_prints_prints_a_secret() {
+    let identity = Identity::new();
+    let secrets = Arc::new(Secrets::default());
+    let mut client = client_config(None).unwrap();
+    client.key_log = secrets.clone();
+    let config = identity.evident();
+    let (near, far) = duplex(64 * 1024);
+    let client = connect(Arc::new(client), name(), near);
+    let (client, server) = soon(async { tokio::join!(client, serve(far, &config)) }).await;
+    let (client, mut server) = (client.unwrap(), server.unwrap());
+
+    let mut said = format!("{config:?} {:?} {:?}", server.connection(), client.tls.get_ref().1);
+    let (mut raw, _tls) = client.tls.into_inner();
+    raw.write_all(&[23, 3, 3, 0, 20]).await.unwrap();
+    raw.write_all(&[0; 20]).await.unwrap();
+    let error = server.read(&mut [0; 8]).await.unwrap_err();
+    said += &format!("{error} {error:?} {:?}", server.connection());
+
+    let secrets = secrets.0.lock().unwrap();
+    assert!(secrets.len() >= 5, "the client knows them: {}", secrets.len());
+    for secret in secrets.iter() {
+        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let list = format!("{secret:?}");
+        assert!(!said.to_lowercase().contains(&hex[..16]), "in hex");
+        assert!(!said.contains(&list[1..24]), "as a list");
+    }
 }

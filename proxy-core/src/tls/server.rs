@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use ratls::binding::ExporterSecret;
 use rustls::server::{Accepted, Acceptor};
@@ -81,11 +81,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Hello<IO> {
     }
 
     /// Goes on under `config`; the first flight is ready to be written.
-    pub fn start(self, config: &ServerConfig) -> io::Result<ServerTls<IO>> {
+    pub fn start(mut self, config: &ServerConfig) -> io::Result<ServerTls<IO>> {
         let (config, capture) = with_capture(config);
         match self.accepted.into_connection(config) {
             Ok(connection) => Ok(ServerTls { io: self.io, connection, capture, failed: false }),
-            Err((error, _alert)) => Err(invalid(error)),
+            Err((error, mut alert)) => {
+                // The alert, as far as it goes at once: nothing else was written, so a socket has room for it.
+                let mut cx = Context::from_waker(Waker::noop());
+                let _ = alert.write_all(&mut Adapter { io: &mut self.io, cx: &mut cx });
+                let _ = Pin::new(&mut self.io).poll_shutdown(&mut cx);
+                Err(invalid(error))
+            }
         }
     }
 }
