@@ -1,47 +1,72 @@
 //! `evident-proxy evidence`: asks the hardware once and shows the operator what this guest would attest.
+//!
+//! The evidence is made as for a connection, with an exporter value that belongs to none, so that what is saved is a
+//! bundle like any other.
 
+use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
+use attester::batcher::{Batcher, Settings, StatementContext};
 use attester::endorse::Endorser;
-use proxy_core::tls::provider;
+use proxy_core::tasks::Tasks;
 use ratls::appraise::appraise;
-use ratls::verify::{VerifiedEvidence, verify_report};
-use ratls::wire::attest::media;
+use ratls::binding::statement::Epoch;
+use ratls::binding::{ChannelLeaf, ExporterSecret, Profile, Role, UpstreamScope};
+use ratls::bundle::Bundle;
+use ratls::crypto::sha256;
+use ratls::verify::verify_bundle;
 
 use crate::cli::EvidenceFlags;
 use crate::config::Device;
-use crate::start::{kds, now, open_device};
+use crate::identity::GuestKey;
+use crate::serve::attest_body;
+use crate::start::{kds, now, open_device, random, settings_bytes, unix_ms};
 
 pub async fn run(flags: EvidenceFlags) -> Result<ExitCode> {
-    let device_config = Device::load(&flags.device)?;
-    let (mut device, anchors) = open_device(&device_config)?;
-    let mut report_data = [0; 64];
-    provider()
-        .secure_random
-        .fill(&mut report_data)
-        .map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
-    let answer = device.report(&report_data).context("the device gives no report")?;
-    let endorser = Endorser::new(kds(&device_config)?, anchors.clone(), vec![], now);
-    let endorsed = endorser.endorse(&answer.report, &answer.certificates).await?;
-    let of_type = |wanted: &str| -> Vec<&[u8]> {
-        endorsed.staple().iter().filter(|e| e.media_type == wanted).map(|e| &e.bytes[..]).collect()
+    let config = Device::load(&flags.device)?;
+    let (device, anchors) = open_device(&config)?;
+    let key = GuestKey::generate(&[], now())?;
+    let settings = settings_bytes(&[]);
+    let context = StatementContext {
+        profile: Profile::Snp,
+        spki: key.spki(),
+        epoch: Epoch::from_bytes(random()?),
+        config: sha256(&[&settings]),
+        names: vec![],
+        upstream_scope: UpstreamScope::InsideGuest,
+        unix_ms: Box::new(unix_ms),
     };
-    let (certificates, crls) = (of_type(media::CERTIFICATE), of_type(media::CRL));
-    let report = verify_report(&answer.report, &certificates, &crls, &anchors, now())?;
-    let result = appraise(None, VerifiedEvidence::offline(report, now()));
-    println!("{result}");
-    if let Some(dir) = &flags.save {
-        std::fs::create_dir_all(dir).with_context(|| format!("cannot make {}", dir.display()))?;
-        let write = |name: &str, bytes: &[u8]| {
-            let path = dir.join(name);
-            std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
-        };
-        write("report.bin", &answer.report)?;
-        for (name, bytes) in ["vek.der", "issuer.der"].iter().zip(&certificates) {
-            write(name, bytes)?;
-        }
-        println!("saved report.bin, vek.der and issuer.der in {}", dir.display());
+    let (batcher, attest) = Batcher::new(device, context, Settings { max_pending: 1, max_per_source: 1 }, Arc::new(()));
+    let tasks = Tasks::new();
+    tasks.spawn("batcher", async move {
+        let Err(error) = batcher.run().await;
+        tracing::error!(%error, "the batcher ended");
+    });
+    let exporter = ExporterSecret::from_key_log(&random::<32>()?)?;
+    let leaf = ChannelLeaf::initial(Role::Server, &key.spki(), &exporter);
+    let attestation =
+        attest.attest(leaf, IpAddr::V4(Ipv4Addr::LOCALHOST)).await.context("the device gives no report")?;
+    let endorser = Endorser::new(kds(&config)?, anchors.clone(), vec![], now);
+    let endorsed = endorser.endorse(attestation.batch.report(), attestation.batch.certificates()).await?;
+    let bundle = Bundle {
+        attest: attest_body(attestation, endorsed.staple().to_vec(), &settings, Duration::from_secs(1)),
+        parts: [(sha256(&[&settings]), settings)].into(),
+        leaf_certificate: key.lean_identity(now())?.chain.remove(0).to_vec(),
+        bind: exporter.bind_initial(),
+        received: now(),
+    };
+    let (evidence, _) = verify_bundle(&bundle, &anchors, now()).context("our own verifier refuses our evidence")?;
+    let result = appraise(None, evidence);
+    let mut text = result.to_string();
+    if let Some(path) = &flags.save {
+        std::fs::write(path, bundle.encode()).with_context(|| format!("cannot write {}", path.display()))?;
+        text.push_str(&format!("saved the evidence to {}\n", path.display()));
     }
+    // A reader that went away (`| head`) is no error of ours.
+    let _ = std::io::stdout().write_all(text.as_bytes());
     Ok(ExitCode::from(result.exit_code()))
 }

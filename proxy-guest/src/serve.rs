@@ -120,7 +120,7 @@ impl Guest {
         let mut framed = Framed::new(tls);
         match attested {
             Ok(attestation) => {
-                let attest = self.attest_frame(attestation);
+                let attest = attest_body(attestation, self.staple(), &self.settings, self.deadlines.pool_idle);
                 if attest.len() > MAX_ATTEST {
                     return Err(End::new("attest", "the ATTEST is larger than its limit"));
                 }
@@ -178,30 +178,36 @@ impl Guest {
             Standing::Pending | Standing::Failed(_) => vec![],
         }
     }
+}
 
-    fn attest_frame(&self, attestation: Attestation) -> Vec<u8> {
-        let batch = &attestation.batch;
-        Attest {
-            purpose: AttestPurpose::Initial,
-            seq: 0,
-            statement: batch.statement().to_vec(),
-            index: attestation.index.into(),
-            siblings: attestation.path,
-            hardware: vec![(HardwareFormat::SnpReport, batch.report().to_vec())],
-            endorsements: self.staple(),
-            parts: vec![PartInfo {
-                name: "settings".into(),
-                digest: ratls::crypto::sha256(&[&self.settings]),
-                length: u32::try_from(self.settings.len()).unwrap_or(u32::MAX),
-                media_type: media::SETTINGS.into(),
-            }],
-            identity: vec![],
-            client_evidence_wanted: false,
-            features: 0,
-            pool_idle_ms: u64::try_from(self.deadlines.pool_idle.as_millis()).unwrap_or(u64::MAX),
-        }
-        .encode()
+/// The body of the first ATTEST of a connection. `settings` are the bytes behind the statement's `config`.
+pub(crate) fn attest_body(
+    attestation: Attestation,
+    endorsements: Vec<Endorsement>,
+    settings: &[u8],
+    pool_idle: Duration,
+) -> Vec<u8> {
+    let batch = &attestation.batch;
+    Attest {
+        purpose: AttestPurpose::Initial,
+        seq: 0,
+        statement: batch.statement().to_vec(),
+        index: attestation.index.into(),
+        siblings: attestation.path,
+        hardware: vec![(HardwareFormat::SnpReport, batch.report().to_vec())],
+        endorsements,
+        parts: vec![PartInfo {
+            name: "settings".into(),
+            digest: ratls::crypto::sha256(&[settings]),
+            length: u32::try_from(settings.len()).unwrap_or(u32::MAX),
+            media_type: media::SETTINGS.into(),
+        }],
+        identity: vec![],
+        client_evidence_wanted: false,
+        features: 0,
+        pool_idle_ms: u64::try_from(pool_idle.as_millis()).unwrap_or(u64::MAX),
     }
+    .encode()
 }
 
 /// What a connection is told that gets no evidence.

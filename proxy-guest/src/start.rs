@@ -49,9 +49,16 @@ pub fn now() -> UnixTime {
     UnixTime::from_secs(i64::try_from(unix_ms() / 1000).unwrap_or(i64::MAX))
 }
 
-fn unix_ms() -> u64 {
+pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Bytes that nobody can guess.
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    provider().secure_random.fill(&mut bytes).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
+    Ok(bytes)
 }
 
 /// The bytes behind statement key 11: deterministic CBOR of a list of [name, value].
@@ -178,12 +185,10 @@ pub async fn start_on(
 }
 
 fn statement_context(config: &Config, key: &GuestKey, settings: &[u8]) -> Result<StatementContext> {
-    let mut epoch = [0; 16];
-    provider().secure_random.fill(&mut epoch).map_err(|_| anyhow::anyhow!("the system gives no random numbers"))?;
     Ok(StatementContext {
         profile: Profile::Snp,
         spki: key.spki(),
-        epoch: Epoch::from_bytes(epoch),
+        epoch: Epoch::from_bytes(random()?),
         config: sha256(&[settings]),
         names: config.names.clone(),
         upstream_scope: match config.upstream.scope {
