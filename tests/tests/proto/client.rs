@@ -1,0 +1,111 @@
+//! The client's end: `evident-client` as it dials and judges, and a client that goes by a script.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use evident_client::dial::{AttestedStream, Deadlines, Target};
+use evident_client::open::OpenError;
+use evident_tests::policy::PolicyText;
+use proxy_core::framing::{Frame, Framed};
+use proxy_core::tasks::Tasks;
+use proxy_core::tls::{AttestedHandshake, client_config, connect};
+use ratls::appraise::Severity;
+use ratls::binding::Bind32;
+use ratls::policy::AppraisalPolicy;
+use ratls::wire::frame::FrameType;
+use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use crate::genuine::{anchors, policy};
+
+pub(crate) const DEADLINES: Deadlines = Deadlines {
+    connect: Duration::from_secs(10),
+    handshake: Duration::from_secs(10),
+    attest: Duration::from_secs(10),
+    accept: Duration::from_secs(10),
+    idle: None,
+    lifetime: Duration::from_secs(60),
+};
+
+/// A client of whatever is there, under the policy that accepts the simulated guest.
+pub(crate) fn target(address: SocketAddr) -> Target {
+    target_under(address, &policy())
+}
+
+pub(crate) fn target_under(address: SocketAddr, policy: &PolicyText) -> Target {
+    let policy = AppraisalPolicy::parse(&policy.text(), "policy.toml").unwrap_or_else(|error| panic!("{error}"));
+    Target {
+        addresses: vec![address.into()],
+        server_name: name("guest.example"),
+        tls: Arc::new(client_config(None).expect("a configuration")),
+        policy: Some(Arc::new(policy)),
+        anchors: Arc::new(anchors()),
+        token: None,
+        deadlines: DEADLINES,
+        tasks: Tasks::new(),
+    }
+}
+
+pub(crate) fn name(text: &str) -> ServerName<'static> {
+    ServerName::try_from(text.to_owned()).expect("a server name")
+}
+
+/// How the judgement of a connection ended: the ids of the fatal findings, or that it was accepted.
+pub(crate) fn judged(outcome: &Result<AttestedStream, OpenError>) -> Result<(), Vec<&'static str>> {
+    match outcome {
+        Ok(_) => Ok(()),
+        Err(OpenError::Refused { result, .. }) => {
+            let fatal = result.findings().iter().filter(|finding| finding.severity() == Severity::Fatal);
+            Err(fatal.map(|finding| finding.id()).collect())
+        }
+        Err(other) => panic!("neither accepted nor refused: {other}"),
+    }
+}
+
+/// Attests, opens a tunnel and asks the upstream for a page through it.
+pub(crate) async fn page_through(target: &Target) -> Result<String, OpenError> {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut tunnel = target.attested().await?.open(None, target).await?;
+    tunnel.accepted().await?;
+    let (local, mut application) = local_pair().await;
+    let relay = tokio::spawn(tunnel.relay(local));
+    application.write_all(b"GET /bytes/5 HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("a request goes out");
+    application.shutdown().await.expect("a request ends");
+    let mut answer = String::new();
+    application.read_to_string(&mut answer).await.expect("an answer comes back");
+    relay.await.expect("no panic").expect("both directions ended cleanly");
+    Ok(answer)
+}
+
+async fn local_pair() -> (proxy_core::net::LocalStream, TcpStream) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let application = TcpStream::connect(listener.local_addr().expect("it is bound")).await.expect("a connection");
+    let (local, _) = listener.accept().await.expect("a connection");
+    (local.into(), application)
+}
+
+/// A client that goes by a script: after an honest handshake it does what the test says.
+pub(crate) struct Script {
+    pub(crate) framed: Framed<TlsStream<TcpStream>>,
+    pub(crate) leaf: CertificateDer<'static>,
+    pub(crate) bind: Bind32,
+}
+
+impl Script {
+    pub(crate) async fn connect(address: SocketAddr) -> Script {
+        let config = Arc::new(client_config(None).expect("a configuration"));
+        let stream = TcpStream::connect(address).await.expect("somebody listens");
+        let AttestedHandshake { tls, leaf_certificate, bind } =
+            connect(config, name("guest.example"), stream).await.expect("evident/1 is spoken there");
+        Script { framed: Framed::new(tls), leaf: leaf_certificate, bind }
+    }
+
+    /// The body of the ATTEST that is due first.
+    pub(crate) async fn attest(&mut self) -> Vec<u8> {
+        let Frame { kind, body } = self.framed.read().await.expect("a frame");
+        assert_eq!(kind, FrameType::Attest);
+        body.to_vec()
+    }
+}
