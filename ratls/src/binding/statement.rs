@@ -209,12 +209,10 @@ impl Fields {
                 Ok(())
             })?,
             11 => self.config = Some(Sha256Digest::from_bytes(d.array_of("config")?)),
-            12 => {
-                d.array("names", MAX_NAMES, |d| {
-                    self.names.push(d.text("name", MAX_NAME)?.to_owned());
-                    Ok(())
-                })?;
-            }
+            12 => d.list("names", MAX_NAMES, |d| {
+                self.names.push(d.text("name", MAX_NAME)?.to_owned());
+                Ok(())
+            })?,
             13 => self.time_ms = Some(d.uint()?),
             15 => {
                 self.outside = match d.uint()? {

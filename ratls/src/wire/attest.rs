@@ -195,7 +195,7 @@ impl Fields {
                 })?;
             }
             8 => {
-                d.array("endorsements", MAX_ENDORSEMENTS, |d| {
+                d.list("endorsements", MAX_ENDORSEMENTS, |d| {
                     let endorsement = d.pair("endorsement", |d| {
                         let media_type = d.text("media type", MAX_MEDIA_TYPE)?.to_owned();
                         let limit = if media_type == media::CRL { MAX_CRL } else { MAX_CERTIFICATE };
@@ -206,7 +206,7 @@ impl Fields {
                 })?;
             }
             9 => {
-                d.array("parts", MAX_LOGS, |d| {
+                d.list("parts", MAX_LOGS, |d| {
                     let part = part_info(d)?;
                     if self.parts.iter().any(|other| other.name == part.name) {
                         return Err(CborError::Value { what: "part name, twice", value: 9 });
@@ -216,7 +216,7 @@ impl Fields {
                 })?;
             }
             10 => {
-                d.array("identity", MAX_ENDORSEMENTS, |d| {
+                d.list("identity", MAX_ENDORSEMENTS, |d| {
                     self.identity.push(d.bytes("certificate", MAX_CERTIFICATE)?.to_vec());
                     Ok(())
                 })?;
@@ -281,6 +281,9 @@ fn part_info(d: &mut Decoder<'_>) -> Result<PartInfo, CborError> {
             2 => {
                 let value = d.uint()?;
                 let seen = usize::try_from(value).unwrap_or(usize::MAX);
+                if value == 0 {
+                    return Err(CborError::Empty { what: "part" });
+                }
                 length = Some(u32::try_from(value).ok().filter(|_| seen <= MAX_PART_TOTAL).ok_or(limit(
                     "part",
                     seen,
@@ -375,5 +378,21 @@ mod tests {
         };
         assert_eq!(with(&[0x0E, 0]), Err(CborError::UnknownKey { what: "ATTEST", key: 14 }));
         assert_eq!(with(&[0x18, 64, 0x81, 0]), Ok(example()));
+    }
+
+    #[test]
+    fn an_empty_list_is_not_another_spelling_of_no_list() {
+        let body = Attest { endorsements: vec![], parts: vec![], ..example() }.encode();
+        let at = body.len() - 6;
+        assert_eq!(body[at..], [0x0C, 0, 0x0D, 0x19, 0xEA, 0x60], "keys 12 and 13 are the last");
+        for (key, what) in [(8, "endorsements"), (9, "parts"), (10, "identity")] {
+            let mut changed = body.clone();
+            changed[0] += 1;
+            changed.splice(at..at, [key, 0x80]);
+            assert_eq!(Attest::parse(&changed), Err(CborError::Empty { what }));
+        }
+        let mut attest = example();
+        attest.parts[0].length = 0;
+        assert_eq!(Attest::parse(&attest.encode()), Err(CborError::Empty { what: "part" }));
     }
 }

@@ -40,6 +40,8 @@ pub enum CborError {
     Items,
     #[error("byte {offset}: {what} has {seen}, at most {limit} allowed")]
     Limit { offset: usize, what: &'static str, seen: u64, limit: u64 },
+    #[error("{what} is empty; what is empty is left out")]
+    Empty { what: &'static str },
     #[error("{what}: wanted {wanted} bytes, seen {seen}")]
     Length { what: &'static str, wanted: usize, seen: usize },
     #[error("key {key} of {what} is unknown")]
@@ -101,9 +103,11 @@ impl<'a> Decoder<'a> {
         }
     }
 
+    /// Reads a byte string of at least one byte.
     pub fn bytes(&mut self, what: &'static str, limit: usize) -> Result<&'a [u8], CborError> {
         let (length, offset) = self.expect(BYTES, "a byte string")?;
-        self.string(what, length, limit, offset)
+        let bytes = self.string(what, length, limit, offset)?;
+        if bytes.is_empty() { Err(CborError::Empty { what }) } else { Ok(bytes) }
     }
 
     pub fn array_of<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], CborError> {
@@ -111,7 +115,14 @@ impl<'a> Decoder<'a> {
         bytes.try_into().map_err(|_| CborError::Length { what, wanted: N, seen: bytes.len() })
     }
 
+    /// Reads a text string of at least one character.
     pub fn text(&mut self, what: &'static str, limit: usize) -> Result<&'a str, CborError> {
+        let text = self.text_or_empty(what, limit)?;
+        if text.is_empty() { Err(CborError::Empty { what }) } else { Ok(text) }
+    }
+
+    /// Reads a text string for people, which may say nothing.
+    pub fn text_or_empty(&mut self, what: &'static str, limit: usize) -> Result<&'a str, CborError> {
         let (length, offset) = self.expect(TEXT, "a text string")?;
         let bytes = self.string(what, length, limit, offset)?;
         std::str::from_utf8(bytes).map_err(|_| CborError::Utf8 { offset })
@@ -153,6 +164,19 @@ impl<'a> Decoder<'a> {
         Ok(count)
     }
 
+    /// Reads an array of at least one element: where the format has an optional key, an empty list is left out.
+    pub fn list(
+        &mut self,
+        what: &'static str,
+        limit: usize,
+        each: impl FnMut(&mut Self) -> Result<(), CborError>,
+    ) -> Result<(), CborError> {
+        match self.array(what, limit, each)? {
+            0 => Err(CborError::Empty { what }),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads an array of exactly two elements.
     pub fn pair<T>(
         &mut self,
@@ -190,7 +214,7 @@ impl<'a> Decoder<'a> {
         Ok(())
     }
 
-    /// Reads a map with text keys in the order of their encodings (shorter first, then by bytes).
+    /// Reads a map of at least one pair, with text keys in the order of their encodings (shorter first, then by bytes).
     pub fn text_map(
         &mut self,
         what: &'static str,
@@ -199,6 +223,9 @@ impl<'a> Decoder<'a> {
         mut each: impl FnMut(&mut Self, &'a str) -> Result<(), CborError>,
     ) -> Result<(), CborError> {
         let count = self.open(MAP, "a map", what, limit)?;
+        if count == 0 {
+            return Err(CborError::Empty { what });
+        }
         let mut last: Option<(usize, &[u8])> = None;
         for _ in 0..count {
             let offset = self.reader.offset();
@@ -358,5 +385,16 @@ mod tests {
         many.extend([0; 256]);
         assert_eq!(map(&many), Err(CborError::Items));
         assert!(matches!(map(&[0xA1, 1, 0x5B, 255, 255, 255, 255, 255, 255, 255, 255]), Err(CborError::Read(_))));
+    }
+
+    #[test]
+    fn what_is_empty_is_left_out() {
+        let empty = |what| CborError::Empty { what };
+        assert_eq!(Decoder::new(&[0x40]).bytes("token", 8), Err(empty("token")));
+        assert_eq!(Decoder::new(&[0x60]).text("target", 8), Err(empty("target")));
+        assert_eq!(Decoder::new(&[0x60]).text_or_empty("text", 8), Ok(""));
+        assert_eq!(Decoder::new(&[0x80]).list("names", 8, |d| d.skip()), Err(empty("names")));
+        assert_eq!(Decoder::new(&[0x81, 0]).list("names", 8, |d| d.skip()), Ok(()));
+        assert_eq!(Decoder::new(&[0xA0]).text_map("logs", 8, 8, |d, _| d.skip()), Err(empty("logs")));
     }
 }

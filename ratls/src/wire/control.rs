@@ -232,7 +232,7 @@ impl Refuse {
             match key {
                 0 => number = Some(d.uint()?),
                 1 => code = Some(RefuseCode::from_value(u16_code(d, "code")?)),
-                2 => text = Some(d.text("text", MAX_TEXT)?.to_owned()),
+                2 => text = Some(d.text_or_empty("text", MAX_TEXT)?.to_owned()),
                 _ => return Ok(false),
             }
             Ok(true)
@@ -263,7 +263,7 @@ impl Close {
             match key {
                 0 => code = Some(CloseCode::from_value(u16_code(d, "code")?)),
                 1 => retry = Some(d.uint()?),
-                2 => text = Some(d.text("text", MAX_TEXT)?.to_owned()),
+                2 => text = Some(d.text_or_empty("text", MAX_TEXT)?.to_owned()),
                 3 => accepted = Some(d.uint()?),
                 _ => return Ok(false),
             }
