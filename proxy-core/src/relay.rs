@@ -45,19 +45,24 @@ pub enum RelayEnd<S> {
     Aborted(io::Error),
 }
 
-/// Relays; on an abort resets `local` and sends CLOSE.
+/// Relays; on an abort resets `local` and sends CLOSE. `local` is reset as well where this future is dropped or the process
+/// dies: only an end that the other side announced may look like one.
 pub async fn relay<S: AsyncRead + AsyncWrite + Unpin>(
     mut local: LocalStream,
     mut tunnel: TunnelStream<S>,
     traffic: Arc<Traffic>,
     limits: RelayLimits,
 ) -> RelayEnd<S> {
+    local.reset_unless_finished();
     let copied = tokio::select! {
         result = copy_bidirectional_with_sizes(&mut local, &mut tunnel, BUFFER, BUFFER) => result.map(|_| ()),
         reason = limit_reached(&traffic, limits) => Err(reason),
     };
     match copied {
-        Ok(()) if tunnel.is_finished() => RelayEnd::Finished(tunnel.into_framed()),
+        Ok(()) if tunnel.is_finished() => {
+            local.finished();
+            RelayEnd::Finished(tunnel.into_framed())
+        }
         Ok(()) => abort(local, tunnel, io::Error::other("the relay ended before both directions did")).await,
         Err(error) => abort(local, tunnel, error).await,
     }

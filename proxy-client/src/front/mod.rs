@@ -75,6 +75,7 @@ impl Entrance {
             match self.connections.try_admit(peer) {
                 Ok(permit) => {
                     let counted = self.metrics.connection(Kind::Local);
+                    stream.reset_unless_finished();
                     let served = serve(stream, peer);
                     self.tasks.spawn(way, async move {
                         let _held = (permit, counted);
@@ -122,6 +123,7 @@ async fn carry(
 
 /// Closes a connection whose last bytes from us must arrive: a close with unread data would reset it and take them along.
 async fn close_gently(mut local: LocalStream) {
+    local.finished();
     let closing = async {
         local.shutdown().await?;
         let mut scratch = [0; 4096];

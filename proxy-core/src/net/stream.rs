@@ -33,9 +33,24 @@ impl LocalStream {
     /// A unix stream socket has no reset of its own and is closed; its other side reads an ordinary end of file, or
     /// `ECONNRESET` if we left data unread. Where truncation must be visible, use TCP over loopback.
     pub fn abort(self) {
-        if let LocalStream::Tcp(stream) = &self {
+        self.reset_unless_finished();
+    }
+
+    /// From now on the stream is reset however it ends, a crash of this process included, until [`Self::finished`] says
+    /// that it ended well.
+    pub fn reset_unless_finished(&self) {
+        self.set_linger(Some(Duration::ZERO));
+    }
+
+    /// What was written is all there is: closing sends it and then an ordinary end of file.
+    pub fn finished(&self) {
+        self.set_linger(None);
+    }
+
+    fn set_linger(&self, linger: Option<Duration>) {
+        if let LocalStream::Tcp(stream) = self {
             // Fails only on a socket that is not open.
-            let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+            let _ = SockRef::from(stream).set_linger(linger);
         }
     }
 }

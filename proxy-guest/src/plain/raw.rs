@@ -36,6 +36,7 @@ pub(super) async fn relay<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    upstream.reset_unless_finished();
     let copy = async {
         client.write_all(first).await?;
         copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER_BYTES, BUFFER_BYTES).await.map(|_| ())
@@ -45,8 +46,8 @@ where
         () = activity.silent_for(inner.idle_timeout, std::time::Duration::ZERO) => Err(timed_out("no byte passed for the idle limit")),
         () = sleep_until(ends) => Err(timed_out("the connection reached its lifetime")),
     };
-    if result.is_err() {
-        upstream.abort();
+    if result.is_ok() {
+        upstream.finished();
     }
     result
 }
