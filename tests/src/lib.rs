@@ -6,6 +6,8 @@
 //! Client  evident-client with its ways in, and the policy for a Guest      client, policy
 //! Upstream  small servers in this process, with the connections counted    upstream
 //! free_port, until, listening  ports and waiting                           ports, wait
+//! curl                         curl by each way in                          curl
+//! metric, cpu_time, …          what a proxy shows from outside              observe
 //! python                       the Python with examples/requirements.txt   python
 //! ```
 //!
@@ -14,8 +16,10 @@
 
 pub mod binaries;
 pub mod client;
+pub mod curl;
 pub mod guest;
 pub mod http;
+pub mod observe;
 pub mod policy;
 pub mod ports;
 pub mod process;
