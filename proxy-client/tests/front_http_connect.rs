@@ -29,11 +29,15 @@ async fn carries_bytes_as_they_are_and_half_closes_both_ways() {
 
 #[tokio::test]
 async fn the_upstream_may_end_first() {
-    let front = http_proxy(FakeOpener::to(|mut end| async move {
-        end.send("hello").await;
-        tokio::io::AsyncWriteExt::shutdown(&mut end.stream).await.unwrap();
-        assert_eq!(end.rest().await, b"late");
-        assert!(end.ended_cleanly());
+    let (note, mut noted) = noted();
+    let front = http_proxy(FakeOpener::to(move |mut end| {
+        let note = note.clone();
+        async move {
+            end.send("hello").await;
+            tokio::io::AsyncWriteExt::shutdown(&mut end.stream).await.unwrap();
+            let late = end.rest().await;
+            note.send((late, end.ended_cleanly())).unwrap();
+        }
     }))
     .await;
     let mut client = Client::of(&front).await;
@@ -42,6 +46,7 @@ async fn the_upstream_may_end_first() {
     assert_eq!(client.rest().await, "hello");
     client.send("late").await;
     client.end().await;
+    assert_eq!(noted.next().await, (b"late".to_vec(), true));
     assert_eq!(soon(front.tasks.drain(SOON)).await, proxy_core::tasks::Drained::Clean);
 }
 

@@ -143,17 +143,22 @@ async fn the_deadline_of_a_head_does_not_count_between_requests() {
 
 #[tokio::test]
 async fn a_connection_without_requests_is_closed() {
-    let opener = FakeOpener::to(|mut end| async move {
-        end.head().await;
-        end.send("HTTP/1.1 204 No Content\r\n\r\n").await;
-        end.rest().await;
-        assert!(end.ended_cleanly());
+    let (note, mut noted) = noted();
+    let opener = FakeOpener::to(move |mut end| {
+        let note = note.clone();
+        async move {
+            end.head().await;
+            end.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+            end.rest().await;
+            note.send(end.ended_cleanly()).unwrap();
+        }
     });
     let front = http_proxy_with(opener, |proxy| proxy.deadlines.keep_alive = SHORT, 10).await;
     let mut client = Client::of(&front).await;
     client.send("GET http://a.example/ HTTP/1.1\r\n\r\n").await;
     client.head().await;
     assert_eq!(client.rest().await, "");
+    assert!(noted.next().await, "the kept tunnel ends with FIN");
 }
 
 #[tokio::test]

@@ -207,6 +207,20 @@ impl Opener for FakeOpener {
     }
 }
 
+/// What a script has seen after its client was gone: a panic there would fail no test.
+pub struct Noted<T>(tokio::sync::mpsc::UnboundedReceiver<T>);
+
+pub fn noted<T>() -> (tokio::sync::mpsc::UnboundedSender<T>, Noted<T>) {
+    let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+    (sender, Noted(receiver))
+}
+
+impl<T> Noted<T> {
+    pub async fn next(&mut self) -> T {
+        soon(self.0.recv()).await.expect("the script notes something")
+    }
+}
+
 /// Echoes, with half-close.
 pub async fn echo(mut end: UpstreamEnd) {
     let mut buffer = [0; 4096];
