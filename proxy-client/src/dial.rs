@@ -92,17 +92,20 @@ impl Target {
         .map_err(|_| unreachable(&address, "the TLS handshake took too long"))?
         .map_err(|error| handshake_failed(&address, error))?;
         let mut framed = Framed::new(handshake.tls);
-        let attest = timeout_at(Instant::now() + self.deadlines.attest, framed.read())
-            .await
-            .map_err(|_| unreachable(&address, "no evidence came in time"))?
-            .map_err(|error| evidence_missing(&address, error))?;
-        if attest.kind != FrameType::Attest {
-            let error = FramingError::Unexpected { seen: attest.kind, wanted: "ATTEST" };
-            if let Some(close) = error.close() {
-                self.tasks.spawn("close", framed.close_owned(close));
+        let attest = match timeout_at(Instant::now() + self.deadlines.attest, framed.read()).await {
+            Err(_) => return Err(unreachable(&address, "no evidence came in time")),
+            Ok(Ok(frame)) if frame.kind == FrameType::Attest => frame,
+            Ok(other) => {
+                let error = match other {
+                    Ok(frame) => FramingError::Unexpected { seen: frame.kind, wanted: "ATTEST" },
+                    Err(error) => error,
+                };
+                if let Some(close) = error.close() {
+                    self.tasks.spawn("close", framed.close_owned(close));
+                }
+                return Err(evidence_missing(&address, error));
             }
-            return Err(unreachable(&address, error.to_string()));
-        }
+        };
         Ok(Shown {
             framed,
             // The age of a connection counts from its ClientHello (decision 6).
