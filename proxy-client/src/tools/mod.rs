@@ -11,9 +11,6 @@ mod input;
 
 use std::io::Write;
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use ratls::time::UnixTime;
 
 /// Usage, configuration or policy file error.
 const EXIT_USAGE: u8 = 2;
@@ -52,10 +49,4 @@ impl Output {
 /// As [`Output::failed`], for the commands outside this folder.
 pub(crate) fn failed(exit: u8, error: &dyn std::error::Error, next: &str) -> Output {
     Output::failed(exit, error, next)
-}
-
-/// The one place where these commands read the clock.
-fn now() -> UnixTime {
-    let secs = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-    UnixTime::from_secs(i64::try_from(secs).unwrap_or(i64::MAX))
 }

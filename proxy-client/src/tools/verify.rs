@@ -128,7 +128,7 @@ struct CertificateFileError {
 }
 
 pub fn run(args: VerifyArgs) -> ExitCode {
-    let now = args.at.unwrap_or_else(super::now);
+    let now = args.at.unwrap_or_else(crate::dial::now);
     verify(&args, now).emit()
 }
 
