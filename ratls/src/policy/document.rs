@@ -53,7 +53,7 @@ impl<'d> Section<'d> {
             let name: &'d str = key.get_ref();
             if !known.contains(&name) {
                 let problem = PolicyProblem::UnknownKey { known: known.join(", ") };
-                return Err(source.error(key.span().start, &join(&path, name), problem));
+                return Err(source.error(key.span().start, &join(&path, &shown(name)), problem));
             }
             unread.insert(name);
         }
@@ -184,6 +184,11 @@ impl<'d> Entry<'d> {
             .map_err(|HexError { wanted, seen }| self.error(PolicyProblem::Hex { seen, wanted }))?;
         if is_zero(&value) { Err(self.error(PolicyProblem::Zero)) } else { Ok(value) }
     }
+}
+
+/// A key as errors name it: in quotes and escaped where it would not be seen, or would not stay on its line.
+pub(super) fn shown(name: &str) -> String {
+    if name.is_empty() || name.contains(char::is_control) { format!("{name:?}") } else { name.to_owned() }
 }
 
 fn join(path: &str, name: &str) -> String {

@@ -78,7 +78,7 @@ impl AppraisalPolicy {
         }
         let document = DeTable::parse(text).map_err(|e| {
             let offset = e.span().map_or(text.len(), |span| span.start);
-            source.error(offset, key_on_line(text, offset), PolicyProblem::Syntax(e.message().to_owned()))
+            source.error(offset, &key_on_line(text, offset), PolicyProblem::Syntax(e.message().to_owned()))
         })?;
         let mut root = Section::open(source, String::new(), 0, document.get_ref(), KEYS)?;
 
@@ -142,12 +142,12 @@ impl AppraisalPolicy {
 }
 
 /// The text before `=` on the line of a syntax error, to name the key where there is one.
-fn key_on_line(text: &str, offset: usize) -> &str {
+fn key_on_line(text: &str, offset: usize) -> String {
     let start = text.as_bytes().get(..offset).and_then(|b| b.iter().rposition(|b| *b == b'\n')).map_or(0, |i| i + 1);
     let line = text.get(start..).unwrap_or_default().lines().next().unwrap_or_default();
     match line.split('=').next().map(str::trim) {
-        None | Some("") => "(syntax)",
-        Some(key) => key,
+        None | Some("") => "(syntax)".to_owned(),
+        Some(key) => document::shown(key),
     }
 }
 

@@ -314,6 +314,13 @@ fn syntax_errors_name_line_and_key() {
     assert!(error(&long).starts_with("p.toml:1: (file): the file has 1048577 bytes"));
 }
 
+#[test]
+fn a_key_that_cannot_be_seen_is_named_in_quotes() {
+    assert!(error("'' = 8").starts_with("p.toml:1: \"\": unknown key"), "{}", error("'' = 8"));
+    assert!(error("\"a\\nb\" = 8").starts_with("p.toml:1: \"a\\nb\": unknown key"), "{}", error("\"a\\nb\" = 8"));
+    assert!(error("\u{1b}[2J = 8").starts_with("p.toml:1: \"\\u{1b}[2J\": not TOML"), "{}", error("\u{1b}[2J = 8"));
+}
+
 /// One change at every byte: never a panic, and an error always names a line of the file.
 #[test]
 fn a_damaged_file_is_read_or_refused_with_a_line_that_exists() {
