@@ -1,0 +1,350 @@
+//! ARCHITECTURE.md's rules about what may know what, as tests: dependencies by `cargo tree`, everything else by reading sources.
+//!
+//! Reading is by substrings after comments and unit tests are cut off. It finds what somebody does by habit, not what somebody
+//! hides. That signatures are checked over the bytes received is not visible this way; byte-flip tests hold it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use evident_tests::binaries::workspace;
+
+/// What ships.
+const PRODUCT: [&str; 5] = ["ratls", "attester", "proxy-core", "proxy-guest", "proxy-client"];
+/// And the simulator.
+const CRATES: [&str; 6] = ["ratls", "attester", "proxy-core", "proxy-guest", "proxy-client", "simulator"];
+
+// ---- dependencies
+
+fn cargo_tree(args: &[&str]) -> Result<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .current_dir(workspace())
+        .args(["tree", "--offline", "--locked", "--edges", "normal"])
+        .args(args)
+        .output()
+        .context("running cargo tree")?;
+    ensure!(output.status.success(), "cargo tree {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Names of everything that is linked into `package`.
+fn linked(package: &str, features: &[&str]) -> Result<BTreeSet<String>> {
+    let tree = cargo_tree(&[&["--package", package, "--prefix", "none", "--format", "{p}"], features].concat())?;
+    Ok(tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect())
+}
+
+/// Who depends directly on whom, in the whole workspace with every feature that adds a dependency.
+fn dependents() -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let tree = cargo_tree(&["--workspace", "--all-features", "--prefix", "depth", "--format", " {p}"])?;
+    let mut path: Vec<String> = Vec::new();
+    let mut found: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for line in tree.lines().filter(|line| !line.is_empty()) {
+        let (depth, package) = line.split_once(' ').context("a line of cargo tree")?;
+        let name = package.split(' ').next().unwrap_or_default().to_owned();
+        path.truncate(depth.parse()?);
+        let known = found.entry(name.clone()).or_default();
+        known.extend(path.last().cloned());
+        path.push(name);
+    }
+    Ok(found)
+}
+
+fn deny_toml() -> Result<toml::Table> {
+    Ok(std::fs::read_to_string(workspace().join("deny.toml"))?.parse()?)
+}
+
+fn texts(value: Option<&toml::Value>) -> BTreeSet<String> {
+    value.and_then(toml::Value::as_array).into_iter().flatten().filter_map(|v| v.as_str()).map(str::to_owned).collect()
+}
+
+#[test]
+fn our_crates_depend_on_each_other_in_one_direction() -> Result<()> {
+    let dependents = dependents()?;
+    let wanted: [(&str, &[&str]); 7] = [
+        ("ratls", &["attester", "proxy-core", "evident-proxy", "evident-client", "simulator"]),
+        ("attester", &["evident-proxy", "simulator"]),
+        ("proxy-core", &["evident-proxy", "evident-client"]),
+        ("simulator", &["evident-proxy"]),
+        ("evident-proxy", &[]),
+        ("evident-client", &[]),
+        ("evident-tests", &["xtask"]),
+    ];
+    for (name, allowed) in wanted {
+        let seen = dependents.get(name).with_context(|| format!("{name} is not in the workspace"))?;
+        let foreign: Vec<_> = seen.iter().filter(|who| !allowed.contains(&who.as_str())).collect();
+        ensure!(foreign.is_empty(), "{foreign:?} may not depend on {name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_core_links_no_runtime_no_network_no_device_and_no_random_numbers() -> Result<()> {
+    let banned =
+        ["tokio", "mio", "socket2", "hyper", "http", "rustls", "reqwest", "sev", "tss-esapi", "rand", "tracing"];
+    for features in [&[][..], &["--no-default-features", "--features", "ring"]] {
+        let linked = linked("ratls", features)?;
+        ensure!(linked.contains("x509-parser"), "this is not the tree of ratls: {linked:?}");
+        let seen: Vec<_> = banned.iter().filter(|name| linked.contains(**name)).collect();
+        ensure!(seen.is_empty(), "ratls links {seen:?} with {features:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_client_links_no_device_and_no_release_links_the_simulator() -> Result<()> {
+    let client = linked("evident-client", &[])?;
+    for name in ["attester", "sev", "tss-esapi", "simulator", "openssl-sys"] {
+        ensure!(!client.contains(name), "evident-client links {name}");
+    }
+    ensure!(
+        !linked("evident-proxy", &[])?.contains("simulator"),
+        "evident-proxy links the simulator without the feature"
+    );
+    ensure!(linked("evident-proxy", &["--features", "simulator"])?.contains("simulator"), "the feature adds nothing");
+    Ok(())
+}
+
+#[test]
+fn bans_of_deny_toml_hold() -> Result<()> {
+    let (deny, dependents) = (deny_toml()?, dependents()?);
+    let bans = deny["bans"]["deny"].as_array().context("bans.deny")?;
+    ensure!(bans.len() > 10, "deny.toml bans hardly anything");
+    for ban in bans {
+        let name = ban["crate"].as_str().context("a ban names a crate")?;
+        let Some(seen) = dependents.get(name) else { continue };
+        let wrappers = texts(ban.get("wrappers"));
+        ensure!(!wrappers.is_empty(), "{name} is banned, and used by {seen:?}");
+        let foreign: Vec<_> = seen.difference(&wrappers).collect();
+        ensure!(foreign.is_empty(), "{foreign:?} may not depend on {name} (deny.toml)");
+    }
+    Ok(())
+}
+
+#[test]
+fn licences_are_those_of_deny_toml() -> Result<()> {
+    let deny = deny_toml()?;
+    let allowed = texts(deny["licenses"].get("allow"));
+    let exceptions = deny["licenses"]["exceptions"].as_array().context("licenses.exceptions")?;
+    let tree = cargo_tree(&["--workspace", "--all-features", "--prefix", "none", "--format", "{p}|{l}"])?;
+    for line in tree.lines().map(|line| line.trim_end_matches(" (*)")).filter(|line| !line.is_empty()) {
+        let (package, licence) = line.split_once('|').context("a line of cargo tree")?;
+        let name = package.split(' ').next().unwrap_or_default();
+        let mut allowed = allowed.clone();
+        for exception in exceptions.iter().filter(|e| e["crate"].as_str() == Some(name)) {
+            allowed.extend(texts(exception.get("allow")));
+        }
+        ensure!(is_allowed(licence, &allowed), "the licence of {name} is {licence:?} (deny.toml)");
+    }
+    Ok(())
+}
+
+/// An SPDX expression of AND, OR and parentheses (and the old `/` for OR) over allowed terms.
+fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
+    let mut at = String::from(expression).replace('/', " OR ").replace('(', "( ").replace(')', " )");
+    // Innermost parentheses first: what they come to takes their place.
+    while let Some(close) = at.find(')') {
+        let Some(open) = at[..close].rfind('(') else { return false };
+        let inner = if any_of(&at[open + 1..close], allowed) { "yes" } else { "no" };
+        at.replace_range(open..=close, inner);
+    }
+    any_of(&at, allowed)
+}
+
+fn any_of(expression: &str, allowed: &BTreeSet<String>) -> bool {
+    let holds = |term: &str| term.trim() == "yes" || allowed.contains(term.trim());
+    expression.split(" OR ").any(|all| all.split(" AND ").all(holds))
+}
+
+#[test]
+fn licence_expressions_are_read_as_spdx_means_them() {
+    let allowed: BTreeSet<String> = ["MIT".to_owned(), "ISC".to_owned()].into();
+    for (expression, wanted) in [
+        ("MIT", true),
+        ("GPL-3.0", false),
+        ("", false),
+        ("GPL-3.0 OR MIT", true),
+        ("GPL-3.0/MIT", true),
+        ("ISC AND MIT", true),
+        ("ISC AND GPL-3.0", false),
+        ("(GPL-3.0 OR ISC) AND MIT", true),
+        ("MIT AND (GPL-3.0 OR X)", false),
+        ("MIT WITH exception", false),
+    ] {
+        assert_eq!(is_allowed(expression, &allowed), wanted, "{expression}");
+    }
+}
+
+// ---- sources
+
+/// Every source file of a crate, by its path in the workspace, without comments and unit tests.
+fn sources(name: &str) -> Result<Vec<(String, String)>> {
+    let mut found = Vec::new();
+    let mut folders = vec![workspace().join(name).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
+                let text = without_comments_and_tests(&std::fs::read_to_string(&path)?);
+                found.push((relative(&path), text));
+            }
+        }
+    }
+    ensure!(!found.is_empty(), "no sources of {name}");
+    Ok(found)
+}
+
+fn relative(path: &Path) -> String {
+    path.strip_prefix(workspace()).unwrap_or(path).display().to_string()
+}
+
+/// Unit tests stand last in a file, in `mod tests` (CONTRIBUTING.md).
+fn without_comments_and_tests(text: &str) -> String {
+    let end = ["#[cfg(test)]\nmod tests", "#[cfg(test)]\npub(crate) mod tests", "#[cfg(doctest)]"];
+    let end = end.iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
+    let code = |line: &str| match line.find("//") {
+        Some(at) if line[..at].trim().is_empty() || line[..at].ends_with(' ') => line[..at].to_owned(),
+        _ => line.to_owned(),
+    };
+    text[..end].lines().map(code).collect::<Vec<_>>().join("\n")
+}
+
+/// Where any of these words stands, except in the files named.
+fn uses(crates: &[&str], words: &[&str], except: &[&str]) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut unused: BTreeSet<&str> = except.iter().copied().collect();
+    for name in crates {
+        for (path, text) in sources(name)? {
+            for word in words.iter().filter(|word| text.contains(**word)) {
+                if except.contains(&path.as_str()) {
+                    unused.remove(path.as_str());
+                } else {
+                    found.push(format!("{path}: {word}"));
+                }
+            }
+        }
+    }
+    ensure!(unused.is_empty(), "these need no exception any more: {unused:?}");
+    Ok(found)
+}
+
+fn none(found: &[String], rule: &str) -> Result<()> {
+    ensure!(found.is_empty(), "{rule}:\n{}", found.join("\n"));
+    Ok(())
+}
+
+#[test]
+fn the_core_does_no_io_reads_no_clock_and_draws_no_random_numbers() -> Result<()> {
+    let io =
+        ["std::net", "std::fs", "std::env", "std::io", "std::process", "std::thread", "print!", "println!", "dbg!"];
+    let time = ["SystemTime", "Instant", "now_utc", "Utc::now", "now_local"];
+    let random = ["SystemRandom", "SecureRandom", "getrandom", "rand::", "rand_"];
+    let waiting = ["async ", ".await", "tokio"];
+    let words = [&io[..], &time, &random, &waiting].concat();
+    none(&uses(&["ratls"], &words, &[])?, "ratls is bytes and a time in, a result out")
+}
+
+#[test]
+fn the_core_s_modules_import_downwards_only() -> Result<()> {
+    // Highest first; a module may import what stands in a later row.
+    let rows: [&[&str]; 11] = [
+        &["appraise"],
+        &["policy"],
+        &["verify"],
+        &["bundle", "cert"],
+        &["endorsement"],
+        &["binding"],
+        &["wire"],
+        &["evidence"],
+        &["crypto"],
+        &["tcb", "digest"],
+        &["bytes", "time"],
+    ];
+    let row = |module: &str| rows.iter().position(|row| row.contains(&module));
+    let mut upwards = Vec::new();
+    for (path, text) in sources("ratls")? {
+        let inside = path.trim_start_matches("ratls/src/").trim_end_matches(".rs");
+        let module = inside.split('/').next().unwrap_or_default();
+        if module == "lib" {
+            continue;
+        }
+        let from = row(module).with_context(|| format!("{path} is on no row; add its module here"))?;
+        for import in text.split("crate::").skip(1) {
+            let target: String = import.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            if target != module && row(&target).is_none_or(|to| to <= from) {
+                upwards.push(format!("{path}: crate::{target}"));
+            }
+        }
+    }
+    none(&upwards, "imports inside ratls go down only")
+}
+
+#[test]
+fn wall_time_enters_at_one_place_in_each_program() -> Result<()> {
+    let places = [
+        "proxy-guest/src/start.rs",
+        "proxy-client/src/dial.rs",
+        // The name of a folder, not a time.
+        "attester/src/configfs.rs",
+    ];
+    none(&uses(&CRATES, &["SystemTime", "now_utc", "Utc::now", "now_local"], &places)?, "the clock is read elsewhere")
+}
+
+#[test]
+fn tasks_and_threads_are_started_in_one_place() -> Result<()> {
+    let places = [
+        "proxy-core/src/tasks.rs",
+        // The report device blocks; its thread ends with the batcher.
+        "attester/src/batcher/mod.rs",
+        // Reads the system's certificates, awaited at once.
+        "attester/src/kds/http.rs",
+    ];
+    let words =
+        ["tokio::spawn", "task::spawn", "spawn_local", "thread::spawn", "thread::Builder", "TokioExecutor", "JoinSet"];
+    none(&uses(&CRATES, &words, &places)?, "only proxy-core/src/tasks.rs spawns")
+}
+
+#[test]
+fn only_main_prints_and_nothing_exits() -> Result<()> {
+    none(&uses(&CRATES, &["process::exit", "process::abort"], &[])?, "a program ends by returning from main")?;
+    let mains = ["proxy-guest/src/main.rs", "proxy-client/src/main.rs"];
+    none(&uses(&CRATES, &["print!(", "println!(", "dbg!("], &mains)?, "only main.rs prints")
+}
+
+#[test]
+fn roots_come_from_the_binary_or_from_a_file_that_the_operator_names() -> Result<()> {
+    let places = [
+        "ratls/src/endorsement/roots.rs",
+        // The file that the policy names.
+        "proxy-client/src/tools/policy.rs",
+        // The guest's own device, for its verdict on itself.
+        "proxy-guest/src/start.rs",
+    ];
+    none(&uses(&CRATES, &["with_simulator_root"], &places)?, "a root is added elsewhere")?;
+    none(&uses(&PRODUCT, &["ark-", "ARK_MILAN"], &["ratls/src/endorsement/roots.rs"])?, "AMD's roots stand in one file")
+}
+
+#[test]
+fn crypto_libraries_are_named_in_three_files() -> Result<()> {
+    let places = ["ratls/src/crypto.rs", "proxy-core/src/tls/config.rs", "attester/src/kds/http.rs"];
+    none(
+        &uses(&PRODUCT, &["aws_lc_rs", " ring::", "::ring::", "(ring::"], &places)?,
+        "a crypto backend is named elsewhere",
+    )
+}
+
+#[test]
+fn no_crate_allows_unsafe_code() -> Result<()> {
+    let manifest: toml::Table = std::fs::read_to_string(workspace().join("Cargo.toml"))?.parse()?;
+    ensure!(manifest["workspace"]["lints"]["rust"]["unsafe_code"].as_str() == Some("forbid"), "the workspace's lints");
+    for name in CRATES {
+        let path: PathBuf = workspace().join(name).join("Cargo.toml");
+        let manifest: toml::Table = std::fs::read_to_string(&path)?.parse()?;
+        let inherits = manifest.get("lints").and_then(|lints| lints.get("workspace")).and_then(toml::Value::as_bool);
+        ensure!(inherits == Some(true), "{} does not take the workspace's lints", path.display());
+    }
+    Ok(())
+}
