@@ -1,0 +1,263 @@
+//! Writes the first inputs of each target to `corpus/<target>/`: `cargo run --example seeds`.
+//!
+//! They come from our own encoders, the vectors, the example policies and the simulator, so they are SIMULATED and PROVE NOTHING.
+//! Run it once: the keys of the simulator are new each time, and so are the inputs that hold them.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use evident_fuzz::tagged::{self, CERTIFICATE, CRL, REPORT, ROOT};
+use ratls::binding::{
+    Bind32, LeafType, Profile, Purpose, Root, SpkiDigest, Statement, Tree, UpstreamScope, binder, leaf,
+    statement::Epoch,
+};
+use ratls::bundle::Bundle;
+use ratls::cert::{CMW_OID, KeyEvidence, spki_digest};
+use ratls::crypto::sha256;
+use ratls::time::UnixTime;
+use ratls::wire::attest::{Attest, AttestPurpose, Endorsement, HardwareFormat, PartInfo, media};
+use ratls::wire::control::{Accept, Close, CloseCode, Mode, Open, Refuse, RefuseCode};
+use ratls::wire::frame::{self, FrameType};
+use ratls::wire::parts::{encode_parts, encode_want};
+use rcgen::{CertificateParams, CustomExtension, KeyPair};
+use simulator::{Config, Pki, RsaSize, SimulatedAmdSp, Vek};
+
+type Inputs = BTreeMap<&'static str, Vec<Vec<u8>>>;
+
+fn main() {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the folder of the workspace");
+    let mut inputs = Inputs::new();
+    for product in ratls::tcb::Product::ALL {
+        let pki = Arc::new(Pki::generate(product, RsaSize::Bits2048));
+        for vek in [Vek::Vcek, Vek::Vlek { csp: "CN=cc-eu-west-1.amazonaws.com".to_owned() }] {
+            for report_version in [2, 3, 5] {
+                let config = Config { vek: vek.clone(), report_version, ..Config::new(product) };
+                guest(&mut inputs, SimulatedAmdSp::new(&pki, config));
+            }
+        }
+    }
+    control(&mut inputs);
+    let vectors = fs::read_to_string(workspace.join("docs/vectors/evident-1.txt")).expect("docs/vectors is there");
+    for (name, value) in vectors.lines().filter_map(|line| line.split_once(" = ")) {
+        let Ok(bytes) = hex::decode(value.trim()) else { continue };
+        match name.split(':').next() {
+            Some("frame") => add(&mut inputs, "frame", [&[7], &bytes[..]].concat()),
+            Some("statement") => add(&mut inputs, "statement", bytes),
+            Some("extension") => add(&mut inputs, "cmw", bytes),
+            _ => {}
+        }
+    }
+    for entry in fs::read_dir(workspace.join("examples/policies")).expect("examples/policies is there") {
+        let text = fs::read(entry.expect("a folder can be read").path()).expect("a policy can be read");
+        add(&mut inputs, "policy", text);
+    }
+    for text in POLICIES {
+        add(&mut inputs, "policy", text.as_bytes().to_vec());
+    }
+    ways_in(&mut inputs);
+
+    for (target, seeds) in inputs {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
+        fs::create_dir_all(&folder).expect("corpus/ can be written");
+        for seed in &seeds {
+            let name = sha256(&[seed]).to_string();
+            fs::write(folder.join(&name[..40]), seed).expect("corpus/ can be written");
+        }
+        println!("{target}: {}", seeds.len());
+    }
+}
+
+fn add(inputs: &mut Inputs, target: &'static str, seed: Vec<u8>) {
+    inputs.entry(target).or_default().push(seed);
+}
+
+/// Everything that one simulated guest gives: reports, chains, a connection's evidence, a key's evidence.
+fn guest(inputs: &mut Inputs, mut device: SimulatedAmdSp) {
+    let root = device.root_pem().into_bytes();
+    let (certificates, crl) = (device.certificates(), device.crl());
+    for certificate in &certificates {
+        add(inputs, "certificate", certificate.clone());
+    }
+    add(inputs, "table", device.certificate_table());
+    let mut endorsements: Vec<Endorsement> = certificates
+        .iter()
+        .map(|bytes| Endorsement { media_type: media::CERTIFICATE.to_owned(), bytes: bytes.clone() })
+        .collect();
+    endorsements.push(Endorsement { media_type: media::CRL.to_owned(), bytes: crl.clone() });
+
+    let key = KeyPair::generate().expect("the system gives random numbers");
+    let lean = CertificateParams::default().self_signed(&key).expect("a lean leaf").der().to_vec();
+    let spki = spki_digest(&lean).expect("the leaf parses");
+    let bind = Bind32::from_exporter([0x44; 32]);
+    let leaves = [
+        leaf::leaf_hash(LeafType::ChannelInitial, leaf::Role::Server, &spki, &bind),
+        leaf::leaf_hash(LeafType::ChannelInitial, leaf::Role::Server, &spki, &Bind32::ZERO),
+        leaf::leaf_hash(LeafType::ChannelInitial, leaf::Role::Client, &spki, &bind),
+    ];
+    let tree = Tree::build(&leaves).expect("three leaves");
+    let statement = statement(Purpose::Batch, tree.root(), 3, spki).encode();
+    let report = device.report(binder(&statement).as_bytes()).expect("the simulator works");
+    add(inputs, "statement", statement.clone());
+    add(inputs, "report", report.clone());
+
+    let mut items = vec![(ROOT, &root[..]), (REPORT, &report[..]), (CRL, &crl[..])];
+    items.extend(certificates.iter().map(|bytes| (CERTIFICATE, &bytes[..])));
+    add(inputs, "chain", tagged::join(&items));
+    add(inputs, "chain", tagged::join(&[&items[..2], &items[3..]].concat()));
+
+    let settings = b"\x81\x82\x61a\x61b".to_vec();
+    let attest = Attest {
+        purpose: AttestPurpose::Initial,
+        seq: 0,
+        statement,
+        index: 0,
+        siblings: tree.path(0).expect("leaf 0 is there"),
+        hardware: vec![(HardwareFormat::SnpReport, report)],
+        endorsements: endorsements.clone(),
+        parts: vec![PartInfo {
+            name: "settings".to_owned(),
+            digest: sha256(&[&settings]),
+            length: 6,
+            media_type: media::SETTINGS.to_owned(),
+        }],
+        identity: vec![],
+        client_evidence_wanted: false,
+        features: 1,
+        pool_idle_ms: 60_000,
+    }
+    .encode();
+    add(inputs, "frame", [&[200], &frame::encode(FrameType::Attest, &attest)[..]].concat());
+    add(inputs, "attest", attest.clone());
+    let bundle = Bundle {
+        attest,
+        parts: BTreeMap::from([(sha256(&[&settings]), settings)]),
+        leaf_certificate: lean,
+        bind,
+        received: UnixTime::from_secs(1_800_000_000),
+    };
+    add(inputs, "bundle", bundle.encode());
+
+    let key_leaf = leaf::leaf_hash(LeafType::Key, leaf::Role::Server, &spki, &Bind32::ZERO);
+    let of_key = Tree::build(&[key_leaf]).expect("one leaf");
+    let statement = self::statement(Purpose::Key, of_key.root(), 1, spki).encode();
+    let report = device.report(binder(&statement).as_bytes()).expect("the simulator works");
+    let evidence = KeyEvidence { statement, report, endorsements };
+    add(inputs, "cmw", evidence.encode_extension());
+    let mut params = CertificateParams::default();
+    params.custom_extensions.push(CustomExtension::from_oid_content(CMW_OID, evidence.encode_extension()));
+    add(inputs, "cmw", params.self_signed(&key).expect("an evidence-bearing leaf").der().to_vec());
+}
+
+fn statement(purpose: Purpose, root: Root, n: u32, spki: SpkiDigest) -> Statement {
+    Statement {
+        profile: Profile::Snp,
+        purpose,
+        root,
+        n,
+        spki,
+        epoch: Epoch::from_bytes([0x33; 16]),
+        counter: 7,
+        ak: None,
+        logs: vec![],
+        config: sha256(&[b"\x81\x82\x61a\x61b"]),
+        names: vec!["llm.example".to_owned()],
+        time_ms: 1_800_000_000_000,
+        upstream_scope: UpstreamScope::OutsideGuest,
+    }
+}
+
+fn control(inputs: &mut Inputs) {
+    let open = Open {
+        number: 3,
+        mode: Mode::Framed,
+        target: Some("llm.example:443".to_owned()),
+        inner_alpn: Some("h2".to_owned()),
+        features: 1,
+        token: Some(vec![7; 32]),
+    };
+    let accept = Accept { number: 3, max_lifetime_secs: 86_400 };
+    let refuse = Refuse { number: 3, code: RefuseCode::UpstreamRefused, text: "no".to_owned() };
+    let close = Close { code: CloseCode::Limit, retry_after_ms: 1_500, text: "later".to_owned(), accepted: 3 };
+    let part = vec![5; 200];
+    let digest = sha256(&[&part]);
+    let bodies = [
+        (FrameType::Open, open.encode()),
+        (FrameType::Accept, accept.encode()),
+        (FrameType::Refuse, refuse.encode()),
+        (FrameType::Close, close.encode()),
+        (FrameType::Want, encode_want(&[digest, digest])),
+    ];
+    let mut all = vec![0, 0x80, 0, 0, 3, 1, 2, 3];
+    for (choice, (kind, body)) in bodies.iter().enumerate() {
+        add(inputs, "control", [&[choice as u8], &body[..]].concat());
+        all.extend(frame::encode(*kind, body));
+    }
+    for body in encode_parts(&digest, &part) {
+        all.extend(frame::encode(FrameType::Part, &body));
+    }
+    all.extend(frame::encode(FrameType::Data, b"hello"));
+    all.extend(frame::encode(FrameType::Fin, b""));
+    add(inputs, "frame", all);
+    add(inputs, "parts", [&[1, 4, 1, 2, 3, 4][..], &[0, 0, 0, 0, 0]].concat());
+    add(
+        inputs,
+        "parts",
+        [&[2, 2, 1, 2, 3, 7, 8, 9][..], &[0, 1, 0, 0, 2], &[1, 1, 0, 0, 1], &[1, 1, 0, 1, 2]].concat(),
+    );
+    add(inputs, "parts", [&[1, 255][..], &[9; 255], &[0, 0, 0, 0, 0]].concat());
+    add(inputs, "merkle", vec![0, 4, 0, 3, 1, 1]);
+    add(inputs, "merkle", [&[2, 0, 1, 5, 9, 0][..], &[6; 64]].concat());
+}
+
+const POLICIES: [&str; 3] =
+    ["", "version = 2", "version = 1\nprofiles = [\"snp\"]\nidentity = { id_keys = [\"00\"] }\n[snp]\n"];
+
+const HTTP: [&str; 9] = [
+    "CONNECT echo.example:443 HTTP/1.1\r\nHost: echo.example:443\r\n\r\nping",
+    "CONNECT other.example:443 HTTP/1.1\r\nHost: other.example:443\r\n\r\nping",
+    "GET http://echo.example/a?b HTTP/1.1\r\nHost: echo.example\r\nEvident-Verdict: x\r\nConnection: x, close\r\nX: 1\r\n\r\n",
+    "GET http://other.example/ HTTP/1.1\r\nHost: other.example\r\n\r\nGET http://other.example/2 HTTP/1.0\r\n\r\n",
+    "POST http://echo.example:80/ HTTP/1.1\r\nHost: echo.example\r\nTransfer-Encoding: chunked\r\nTrailer: T\r\n\r\n3\r\nabc\r\n0\r\nT: 1\r\n\r\n",
+    "POST http://echo.example/ HTTP/1.1\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\nhello",
+    "GET http://echo.example/ HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nTE: trailers\r\n\r\n",
+    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "OPTIONS * HTTP/1.1\r\nAccept: application/json\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n",
+];
+
+/// A ClientHello begins like this; the rest is for the fuzzer.
+const TLS: [&[u8]; 2] = [b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", b"\x15\x03\x03\x00\x02\x02\x28"];
+
+fn ways_in(inputs: &mut Inputs) {
+    for request in HTTP {
+        add(inputs, "http", request.as_bytes().to_vec());
+    }
+    for address in [
+        &b"\x03\x0cecho.example"[..],
+        b"\x03\x0dother.example",
+        b"\x01\x7f\0\0\x01",
+        b"\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x01",
+    ] {
+        for command in 1..=3 {
+            let request = [&[5, 1, 0, 5, command, 0][..], address, &[1, 187], b"ping"].concat();
+            add(inputs, "socks", request);
+        }
+    }
+    add(inputs, "socks", b"\x04\x01\x00\x50\x7f\x00\x00\x01\x00".to_vec());
+    add(inputs, "socks", b"\x05\x02\x01\x02".to_vec());
+    for record in TLS {
+        add(inputs, "tls", record.to_vec());
+    }
+    add(inputs, "tls", client_hello());
+}
+
+/// What our own client says first.
+fn client_hello() -> Vec<u8> {
+    let config = proxy_core::tls::client_config(None).expect("a configuration of ours");
+    let name = "guest.example".try_into().expect("a name");
+    let mut client = rustls::ClientConnection::new(Arc::new(config), name).expect("a connection");
+    let mut hello = vec![];
+    client.write_tls(&mut hello).expect("a vector takes everything");
+    hello
+}

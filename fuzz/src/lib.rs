@@ -1,0 +1,19 @@
+//! What the fuzz targets hold true for every input, one function per target.
+//!
+//! ```text
+//! wire      frame  statement  attest  control  parts  bundle  merkle     bytes of a peer, or of a file made from them
+//! evidence  report  certificate  chain  table  cmw                       bytes of a host, a guest, a key service
+//! policy    policy                                                       a file of the operator
+//! ways_in   http  socks  tls                                             bytes of a client before anything is decided
+//! ```
+//!
+//! "Does not panic" is the least of it: what is accepted is written again and compared with what was read, and nothing that a
+//! fuzzer can write may pass for verified evidence. A hang and too much memory are libFuzzer's to find (README.md).
+
+#![forbid(unsafe_code)]
+
+pub mod evidence;
+pub mod policy;
+pub mod tagged;
+pub mod ways_in;
+pub mod wire;
