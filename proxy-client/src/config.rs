@@ -97,8 +97,6 @@ pub struct Limits {
     /// None where it is off.
     pub idle: Option<Duration>,
     pub lifetime: Duration,
-    pub pool_idle: Duration,
-    pub pool_connections: usize,
     pub connections: usize,
     pub connections_per_source: usize,
     pub head_bytes: usize,
@@ -342,8 +340,6 @@ impl From<document::LimitsTable> for Limits {
                 Some(Timeout::After(period)) => Some(period.get()),
             },
             lifetime: or(table.lifetime, 24 * 3600),
-            pool_idle: or(table.pool_idle, 60),
-            pool_connections: table.pool_connections.map_or(8, usize::from),
             connections: count(table.connections, 4096),
             connections_per_source: count(table.connections_per_source, 4096),
             head_bytes: count(table.head_bytes.map(HeadBytes::get), 64 * 1024),

@@ -50,7 +50,7 @@ pub async fn run(flags: EvidenceFlags) -> Result<ExitCode> {
     let leaf = ChannelLeaf::initial(Role::Server, &key.spki(), &exporter);
     let attestation =
         attest.attest(leaf, IpAddr::V4(Ipv4Addr::LOCALHOST)).await.context("the device gives no report")?;
-    let endorser = Endorser::new(kds(&config)?, anchors.clone(), vec![], now);
+    let endorser = Endorser::new(kds(&config)?, anchors.clone(), config.certificates.clone(), now);
     let endorsed = endorser.endorse(attestation.batch.report(), attestation.batch.certificates()).await?;
     let bundle = Bundle {
         attest: attest_body(attestation, endorsed.staple().to_vec(), &settings, Duration::from_secs(1)),

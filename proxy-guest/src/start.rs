@@ -132,7 +132,7 @@ pub async fn start_on(
         tracing::error!(%error, "the batcher ended; no evidence can be had any more");
     });
     let (sender, mut standing) = watch::channel(Standing::Pending);
-    let endorser = Endorser::new(kds(&config.device)?, anchors.clone(), vec![], now);
+    let endorser = Endorser::new(kds(&config.device)?, anchors.clone(), config.device.certificates.clone(), now);
     background.spawn("endorsements", endorser.run(attest.latest(), sender));
 
     let first = timeout(FIRST_EVIDENCE, key_evidence(&attest, &key, &mut standing))

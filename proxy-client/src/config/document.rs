@@ -64,8 +64,6 @@ pub(super) struct LimitsTable {
     pub(super) keep_alive: Option<Period>,
     pub(super) idle: Option<Timeout>,
     pub(super) lifetime: Option<Period>,
-    pub(super) pool_idle: Option<Period>,
-    pub(super) pool_connections: Option<u16>,
     pub(super) connections: Option<NonZeroU32>,
     pub(super) connections_per_source: Option<NonZeroU32>,
     pub(super) head_bytes: Option<HeadBytes>,

@@ -63,6 +63,10 @@ pub enum Reason {
     Tokens(TokensError),
     #[error("{}: {why}", .path.display())]
     Ca { path: PathBuf, why: String },
+    #[error("{}: no certificate can be read from it: {why}", path.display())]
+    Certificate { path: PathBuf, why: String },
+    #[error("{seen} certificates; at most {} are looked at", attester::endorse::MAX_FILES)]
+    TooManyCertificates { seen: usize },
     #[error(
         "ordinary HTTPS clients cannot show the token that clients.tokens_file asks for; refuse them, or use clients.ca_file"
     )]

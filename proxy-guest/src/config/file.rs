@@ -43,6 +43,7 @@ pub(super) struct DeviceTable {
 pub(super) struct EndorsementsTable {
     pub(super) kds_url: Option<Given<String>>,
     pub(super) cache_dir: Option<PathBuf>,
+    pub(super) certificates: Option<Given<Vec<PathBuf>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

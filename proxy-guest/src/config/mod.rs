@@ -123,6 +123,8 @@ pub struct Device {
     pub kds_url: String,
     /// Where endorsements survive a restart; `None`: they are fetched anew.
     pub cache_dir: Option<PathBuf>,
+    /// Certificates in DER that neither host nor AMD may give, such as a VLEK; untrusted like all others.
+    pub certificates: Vec<Vec<u8>>,
     #[cfg(feature = "simulator")]
     pub simulate: Option<Simulate>,
 }
@@ -203,6 +205,13 @@ impl Config {
             ("admin", or_none(self.admin.as_ref().map(|admin| admin.addr().to_string()))),
             ("device.configfs_entry", path(&self.device.configfs_entry)),
             ("endorsements.cache_dir", path(&self.device.cache_dir)),
+            (
+                "endorsements.certificates",
+                match self.device.certificates.len() {
+                    0 => "none".into(),
+                    count => format!("{count} in files"),
+                },
+            ),
             ("endorsements.kds_url", self.device.kds_url.clone()),
             ("listen", self.listen.to_string()),
             ("log.format", format!("{:?}", self.log.format).to_lowercase()),

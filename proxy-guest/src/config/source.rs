@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use attester::endorse::MAX_FILES;
 use proxy_core::admin::AdminAddr;
 use proxy_core::net::Host;
 use proxy_core::telemetry;
@@ -125,9 +126,26 @@ impl Source {
             configfs_entry: file.device.configfs_entry.as_deref().map(|path| self.path_of(path)),
             kds_url,
             cache_dir: file.endorsements.cache_dir.as_deref().map(|path| self.path_of(path)),
+            certificates: self.certificates()?,
             #[cfg(feature = "simulator")]
             simulate: flags.simulate.clone().map(|dir| Simulate { dir }),
         })
+    }
+
+    fn certificates(&self) -> Result<Vec<Vec<u8>>, ConfigError> {
+        let Some(given) = &self.file.endorsements.certificates else { return Ok(vec![]) };
+        let error = |reason| ConfigError::at(self.origin("endorsements.certificates", given), reason);
+        let mut certificates = vec![];
+        for path in given.get_ref() {
+            let path = self.path_of(path);
+            let unusable = |why: String| error(Reason::Certificate { path: path.clone(), why });
+            let bytes = std::fs::read(&path).map_err(|e| unusable(e.to_string()))?;
+            certificates.extend(ratls::endorsement::pem::certificates(&bytes).map_err(|e| unusable(e.to_string()))?);
+        }
+        if certificates.len() > MAX_FILES {
+            return Err(error(Reason::TooManyCertificates { seen: certificates.len() }));
+        }
+        Ok(certificates)
     }
 
     pub(super) fn access(&self) -> Result<Access, ConfigError> {

@@ -107,6 +107,10 @@ fn a_mistake_is_named_with_file_line_and_key() {
         ("upstream = \"1\"\nnames = [\"a\", \"A\"]", "evident.toml, line 2, names: \"A\" stands there twice"),
         ("upstream = \"1\"\nnames = [\"10.0.0.1\"]", "evident.toml, line 2, names: \"10.0.0.1\" is not a DNS name"),
         (
+            "upstream = \"1\"\n[endorsements]\ncertificates = [\"missing.pem\"]",
+            "evident.toml, line 3, endorsements.certificates: missing.pem: no certificate can be read from it",
+        ),
+        (
             "upstream = \"1\"\n[endorsements]\nkds_url = \"kds\"",
             "evident.toml, line 3, endorsements.kds_url: \"kds\" is not",
         ),
