@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ratls::wire::cbor::CborError;
 use ratls::wire::control::{Close, CloseCode};
-use ratls::wire::frame::{self, FrameError, FrameType, Header};
+use ratls::wire::frame::{FrameError, FrameType, Header};
 use ratls::wire::limits::{FRAME_HEADER, MAX_IGNORED};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
@@ -60,12 +60,14 @@ impl FramingError {
 pub struct Framed<S> {
     pub(crate) stream: S,
     pub(crate) received: BytesMut,
+    /// Frame bytes that are on their way to the stream: at most one frame.
+    pub(crate) out: BytesMut,
     pub(crate) ignored: usize,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
     pub fn new(stream: S) -> Self {
-        Framed { stream, received: BytesMut::new(), ignored: 0 }
+        Framed { stream, received: BytesMut::new(), out: BytesMut::new(), ignored: 0 }
     }
 
     pub fn stream(&self) -> &S {
@@ -142,8 +144,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
     }
 
     /// Writes one frame and flushes.
+    ///
+    /// Cancel-safe in this sense: the frame of a dropped future goes out whole, before the next one, or not at all.
     pub async fn write(&mut self, kind: FrameType, body: &[u8]) -> io::Result<()> {
-        self.stream.write_all(&frame::encode(kind, body)).await?;
+        self.stream.write_all_buf(&mut self.out).await?;
+        self.out.reserve(FRAME_HEADER + body.len());
+        self.out.extend_from_slice(&Header::encode(kind, body.len()));
+        self.out.extend_from_slice(body);
+        self.stream.write_all_buf(&mut self.out).await?;
         self.stream.flush().await
     }
 

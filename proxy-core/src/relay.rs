@@ -74,16 +74,18 @@ async fn abort<S: AsyncRead + AsyncWrite + Unpin>(
     error: io::Error,
 ) -> RelayEnd<S> {
     local.abort();
-    let told = error.get_ref().is_some_and(|inner| inner.is::<TunnelEnd>());
-    if !told {
-        let limit = error.get_ref().and_then(|inner| inner.downcast_ref::<LimitReached>());
-        let code = match (limit, error.kind()) {
-            (Some(LimitReached::Idle), _) => CloseCode::Idle,
-            (Some(LimitReached::Lifetime), _) => CloseCode::Lifetime,
-            (None, io::ErrorKind::InvalidData) => CloseCode::Protocol,
-            (None, _) => CloseCode::Abort,
+    let inner = error.get_ref();
+    let end = inner.and_then(|inner| inner.downcast_ref::<TunnelEnd>());
+    if !matches!(end, Some(TunnelEnd::Closed(_))) {
+        let code = match inner.and_then(|inner| inner.downcast_ref::<LimitReached>()) {
+            Some(LimitReached::Idle) => CloseCode::Idle,
+            Some(LimitReached::Lifetime) => CloseCode::Lifetime,
+            None if end.is_some() => CloseCode::Done,
+            None if error.kind() == io::ErrorKind::InvalidData => CloseCode::Protocol,
+            None => CloseCode::Abort,
         };
-        let close = Close { accepted: 1, ..Close::new(code, "the tunnel was aborted") };
+        let accepted = u64::from(tunnel.is_accepted());
+        let close = Close { accepted, ..Close::new(code, "the tunnel was aborted") };
         // A CLOSE inside a half-written DATA frame would be data: if the rest cannot be written, TCP just ends.
         if let Ok(Ok(framed)) = timeout(DRAIN, tunnel.into_framed_after_drain()).await {
             framed.close(&close).await;

@@ -45,8 +45,6 @@ enum Reading {
 pub struct TunnelStream<S> {
     framed: Framed<S>,
     reading: Reading,
-    /// Frame bytes that are on their way to the stream.
-    out: BytesMut,
     fin_sent: bool,
     traffic: Arc<Traffic>,
 }
@@ -64,7 +62,7 @@ pub enum TunnelEnd {
 impl<S: AsyncRead + AsyncWrite + Unpin> TunnelStream<S> {
     /// The guest's side, after it wrote ACCEPT.
     pub fn accepted(framed: Framed<S>, traffic: Arc<Traffic>) -> Self {
-        TunnelStream { framed, reading: Reading::Data(0), out: BytesMut::new(), fin_sent: false, traffic }
+        TunnelStream { framed, reading: Reading::Data(0), fin_sent: false, traffic }
     }
 
     /// The client's side, after it wrote OPEN for `number`: DATA may follow at once, ACCEPT is due before any DATA.
@@ -77,14 +75,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TunnelStream<S> {
         std::future::poll_fn(|cx| self.poll_accepted(cx)).await
     }
 
+    /// False on the client's side until ACCEPT was read.
+    pub fn is_accepted(&self) -> bool {
+        !matches!(self.reading, Reading::AwaitAccept(_))
+    }
+
     /// True after FIN in both directions: the connection is where it was before OPEN.
     pub fn is_finished(&self) -> bool {
-        self.fin_sent && self.out.is_empty() && self.reading == Reading::Finished
+        self.fin_sent && self.framed.out.is_empty() && self.reading == Reading::Finished
     }
 
     /// Gives the connection of a finished tunnel back.
     pub fn into_framed(self) -> Framed<S> {
-        debug_assert!(self.out.is_empty());
+        debug_assert!(self.is_finished());
         self.framed
     }
 
@@ -111,7 +114,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TunnelStream<S> {
                         TunnelEnd::Refused(refuse),
                     )));
                 }
-                Some((kind, body)) => return Poll::Ready(Err(foreign(kind, &body))),
+                Some((kind, body)) => return Poll::Ready(Err(foreign(kind, &body, "ACCEPT or REFUSE"))),
                 None => ready!(self.poll_fill(cx))?,
             }
         }
@@ -156,12 +159,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TunnelStream<S> {
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.out.is_empty() {
-            let n = ready!(Pin::new(&mut self.framed.stream).poll_write(cx, &self.out))?;
+        let Framed { stream, out, .. } = &mut self.framed;
+        while !out.is_empty() {
+            let n = ready!(Pin::new(&mut *stream).poll_write(cx, out))?;
             if n == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.out.advance(n);
+            out.advance(n);
         }
         Poll::Ready(Ok(()))
     }
@@ -179,13 +183,13 @@ fn poll_read_buf<S: AsyncRead>(
     future.poll(cx)
 }
 
-fn foreign(kind: FrameType, body: &[u8]) -> io::Error {
+fn foreign(kind: FrameType, body: &[u8], wanted: &'static str) -> io::Error {
     match kind {
         FrameType::Close => match Close::parse(body) {
             Ok(close) => io::Error::new(io::ErrorKind::ConnectionAborted, TunnelEnd::Closed(close)),
             Err(error) => invalid(error),
         },
-        kind => invalid(FramingError::Unexpected { seen: kind, wanted: "DATA or FIN" }),
+        kind => invalid(FramingError::Unexpected { seen: kind, wanted }),
     }
 }
 
@@ -203,7 +207,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TunnelStream<S> {
                 Reading::Data(0) => match this.frame_here()? {
                     Some((FrameType::Data, _)) => {}
                     Some((FrameType::Fin, _)) => this.reading = Reading::Finished,
-                    Some((kind, body)) => return Poll::Ready(Err(foreign(kind, &body))),
+                    Some((kind, body)) => return Poll::Ready(Err(foreign(kind, &body, "DATA or FIN"))),
                     None => ready!(this.poll_fill(cx))?,
                 },
                 Reading::Data(left) if this.framed.received.is_empty() => {
@@ -234,9 +238,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TunnelStream<S> {
         }
         ready!(self.poll_drain(cx))?;
         let n = buf.len().min(MAX_DATA);
-        self.out.reserve(FRAME_HEADER + n);
-        self.out.extend_from_slice(&Header::encode(FrameType::Data, n));
-        self.out.extend_from_slice(&buf[..n]);
+        let out = &mut self.framed.out;
+        out.reserve(FRAME_HEADER + n);
+        out.extend_from_slice(&Header::encode(FrameType::Data, n));
+        out.extend_from_slice(&buf[..n]);
         self.traffic.sent.fetch_add(n as u64, Ordering::Relaxed);
         if let Poll::Ready(result) = self.poll_drain(cx) {
             result?;
@@ -255,7 +260,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TunnelStream<S> {
             ready!(self.poll_drain(cx))?;
             self.fin_sent = true;
             let header = Header::encode(FrameType::Fin, 0);
-            self.out.extend_from_slice(&header);
+            self.framed.out.extend_from_slice(&header);
         }
         self.poll_flush(cx)
     }

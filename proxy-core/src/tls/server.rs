@@ -1,8 +1,8 @@
 //! The server's TLS driver. tokio-rustls hides the connection inside `Accept`; the exporter at the first flight and
 //! half-RTT data need it in the open.
 //!
-//! Everything that is under way lives in the object, nothing in a future: dropping any future of this file at any point
-//! loses no byte and no state (tests drop them everywhere).
+//! Everything that is under way lives in the object, nothing in a future: dropping any future of [`ServerTls`] at any
+//! point loses no byte and no state (tests drop them everywhere). Those of [`Hello`] own the socket and take it along.
 
 use std::future::poll_fn;
 use std::io::{self, Read, Write};
@@ -111,13 +111,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerTls<IO> {
     pub async fn first_flight(&mut self) -> io::Result<ExporterSecret> {
         poll_fn(|cx| {
             loop {
+                // Reading does not wait for writing: a client may write (ChangeCipherSpec, Finished) before it reads on.
+                let written = self.poll_write_tls(cx)?;
                 // The secret stays in the capture until all is written: a future that is dropped here has not lost it.
-                // A client that does not read cannot hold this up: the deadline is around it.
-                ready!(self.poll_write_tls(cx))?;
-                if let Some(secret) = self.capture.take() {
+                if written.is_ready()
+                    && let Some(secret) = self.capture.take()
+                {
                     return Poll::Ready(Ok(secret));
                 }
                 if !self.connection.is_handshaking() {
+                    ready!(written);
                     return Poll::Ready(Err(io::Error::other("the TLS stack gave no exporter secret")));
                 }
                 ready!(self.poll_read_tls(cx))?;
@@ -130,7 +133,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerTls<IO> {
     pub async fn finish_handshake(&mut self) -> io::Result<()> {
         poll_fn(|cx| {
             while self.connection.is_handshaking() {
-                ready!(self.poll_write_tls(cx))?;
+                let _ = self.poll_write_tls(cx)?;
                 ready!(self.poll_read_tls(cx))?;
             }
             self.poll_write_tls(cx)
