@@ -92,7 +92,8 @@ impl Guest {
         let started = Instant::now();
         let hello = within("client hello", self.deadlines.client_hello, Hello::read(stream)).await?;
         if hello.offers(ALPN) {
-            return self.attested(hello, peer, started).await;
+            // On the heap, like the plain service below: a peer that has sent no ClientHello must not hold room for all of it.
+            return Box::pin(self.attested(hello, peer, started)).await;
         }
         match &self.plain {
             Some(plain) if hello.offers_any_or_none(&plain.alpn) => {
@@ -102,7 +103,7 @@ impl Guest {
                 within("plain handshake", self.deadlines.handshake, tls.finish_handshake()).await?;
                 let alpn = tls.connection().alpn_protocol().map(<[u8]>::to_vec);
                 tls.check_profile(alpn.as_deref()).map_err(at("plain handshake"))?;
-                plain.proxy.serve(tls, alpn.as_deref(), peer).await.map_err(at("plain"))
+                Box::pin(plain.proxy.serve(tls, alpn.as_deref(), peer)).await.map_err(at("plain"))
             }
             _ => {
                 within("protocol refused", self.deadlines.client_hello, hello.refuse_protocol()).await?;
