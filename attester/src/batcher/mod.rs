@@ -220,8 +220,9 @@ impl Batcher {
                 Work::Batch(leaves, replies) => (Purpose::Batch, leaves, replies),
                 Work::Key(leaf, reply) => (Purpose::Key, vec![leaf.hash()], vec![reply]),
             };
-            pacer.start(Instant::now());
             let done = ask(&jobs, observer.as_ref(), purpose, leaves).await?;
+            // A device that throttles counts from when it was asked, which on a loaded machine is later than the hand-over.
+            pacer.start(done.asked);
             queue.set_retry_after(done.took.max(pacer.min_interval()).max(SHORTEST_RETRY));
             match done.result {
                 Ok(batch) => {

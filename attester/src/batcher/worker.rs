@@ -5,8 +5,9 @@ use crate::device::{DeviceError, DeviceReport, ReportDevice};
 use ratls::binding::{LeafHash, Purpose, Statement, Tree, binder};
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 /// One request of the device.
 pub(super) struct Job {
@@ -18,6 +19,8 @@ pub(super) struct Job {
 
 pub(super) struct Done {
     pub(super) result: Result<Arc<BatchEvidence>, DeviceError>,
+    /// When the device was asked.
+    pub(super) asked: Instant,
     /// Time that the device took, without hashing.
     pub(super) took: Duration,
 }
@@ -52,7 +55,7 @@ impl Worker {
             let checked = DeviceReport::over(report_data.as_bytes(), report, certificates)?;
             Ok(Arc::new(BatchEvidence { statement, report: checked.report, certificates: checked.certificates, tree }))
         });
-        Done { result, took }
+        Done { result, asked, took }
     }
 
     fn statement(&self, purpose: Purpose, tree: &Tree) -> Statement {
