@@ -158,16 +158,23 @@ async fn a_client_that_does_not_read_before_its_finished_is_out_does_not_hang_th
     let server = async {
         let mut tls = Hello::read(tokio::io::join(server_in, server_out)).await.unwrap().start(&config).unwrap();
         tls.first_flight().await.unwrap();
-        while polled(std::pin::pin!(tls.write(&[7; 1000])), 3).await.is_some() {}
+        let mut early = 0;
+        while let Some(n) = polled(std::pin::pin!(tls.write(&[7; 1000])), 3).await {
+            early += n.unwrap();
+        }
         tls.finish_handshake().await.unwrap();
+        tls.shutdown().await.unwrap();
+        (tls, early)
     };
     let client = async {
         let pipes = tokio::io::join(client_in, client_out);
         let mut tls = connect(Arc::new(client_config(None).unwrap()), name(), pipes).await.unwrap().tls;
-        tls.read_exact(&mut [0; 500]).await.unwrap();
-        tls
+        let mut seen = vec![];
+        tls.read_to_end(&mut seen).await.unwrap();
+        seen
     };
-    let _both = soon(async { tokio::join!(client, server) }).await;
+    let ((_tls, early), seen) = soon(async { tokio::join!(server, client) }).await;
+    assert_eq!(seen, vec![7; early]);
 }
 
 /// A frame of a kind and size that `seed` says; its first bytes are the number of the frame.
