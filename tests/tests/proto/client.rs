@@ -7,14 +7,16 @@ use std::time::Duration;
 use evident_client::dial::{AttestedStream, Deadlines, Target};
 use evident_client::open::OpenError;
 use evident_tests::policy::PolicyText;
-use proxy_core::framing::{Frame, Framed};
+use proxy_core::framing::{Frame, Framed, FramingError};
 use proxy_core::tasks::Tasks;
 use proxy_core::tls::{AttestedHandshake, client_config, connect};
 use ratls::appraise::Severity;
 use ratls::binding::Bind32;
 use ratls::policy::AppraisalPolicy;
+use ratls::wire::control::Close;
 use ratls::wire::frame::FrameType;
 use rustls::pki_types::{CertificateDer, ServerName};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -66,7 +68,6 @@ pub(crate) fn judged(outcome: &Result<AttestedStream, OpenError>) -> Result<(), 
 
 /// Attests, opens a tunnel and asks the upstream for a page through it.
 pub(crate) async fn page_through(target: &Target) -> Result<String, OpenError> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     let mut tunnel = target.attested().await?.open(None, target).await?;
     tunnel.accepted().await?;
     let (local, mut application) = local_pair().await;
@@ -102,10 +103,70 @@ impl Script {
         Script { framed: Framed::new(tls), leaf: leaf_certificate, bind }
     }
 
+    /// Reads to the guest's CLOSE; nothing else may come before it.
+    pub(crate) async fn closed(&mut self) -> Close {
+        match self.framed.read().await {
+            Err(FramingError::Closed(close)) => close,
+            other => panic!("wanted CLOSE: {other:?}"),
+        }
+    }
+
     /// The body of the ATTEST that is due first.
     pub(crate) async fn attest(&mut self) -> Vec<u8> {
         let Frame { kind, body } = self.framed.read().await.expect("a frame");
         assert_eq!(kind, FrameType::Attest);
         body.to_vec()
     }
+}
+
+/// The first record of an `evident/1` client with the SNI `guest.example`: as good for any number of connections that nobody
+/// will finish.
+pub(crate) fn client_hello() -> Vec<u8> {
+    let config = Arc::new(client_config(None).expect("a configuration"));
+    let mut tls = rustls::ClientConnection::new(config, name("guest.example")).expect("a connection");
+    let mut hello = vec![];
+    tls.write_tls(&mut hello).expect("a ClientHello");
+    hello
+}
+
+/// The same with other bytes for the name, and every length around them made right.
+pub(crate) fn with_sni(hello: &[u8], sni: &[u8]) -> Vec<u8> {
+    const OLD: &[u8] = b"guest.example";
+    let at = hello.windows(OLD.len()).position(|window| window == OLD).expect("the name is there");
+    let mut changed = hello[..at].to_vec();
+    changed.extend(sni);
+    changed.extend(&hello[at + OLD.len()..]);
+    // Record 5, handshake 4, version 2, random 32, session id, cipher suites, compression methods.
+    let session_id = 5 + 4 + 2 + 32;
+    let suites = session_id + 1 + usize::from(hello[session_id]);
+    let compression = suites + 2 + usize::from(u16::from_be_bytes([hello[suites], hello[suites + 1]]));
+    let extensions = compression + 1 + usize::from(hello[compression]);
+    // Name, list of names, extension, extensions, handshake (its lower 16 bits), record.
+    for length in [at - 2, at - 5, at - 7, extensions, 7, 3] {
+        let old = i64::from(u16::from_be_bytes([hello[length], hello[length + 1]]));
+        let new = old + sni.len() as i64 - OLD.len() as i64;
+        changed[length..length + 2].copy_from_slice(&u16::try_from(new).expect("still short").to_be_bytes());
+    }
+    changed
+}
+
+/// The type and the body of the first record that answers these bytes.
+pub(crate) async fn answer_to(address: SocketAddr, hello: &[u8]) -> (u8, Vec<u8>) {
+    let mut stream = TcpStream::connect(address).await.expect("an answer");
+    stream.write_all(hello).await.expect("an answer");
+    let mut record = [0; 5];
+    stream.read_exact(&mut record).await.expect("an answer");
+    let mut body = vec![0; usize::from(u16::from_be_bytes([record[3], record[4]]))];
+    stream.read_exact(&mut body).await.expect("an answer");
+    (record[0], body)
+}
+
+/// An ordinary client that asks nothing of the certificate but that its key was there, and the certificate.
+pub(crate) async fn https(address: SocketAddr) -> (impl AsyncRead + AsyncWrite + Unpin, Vec<u8>) {
+    let config = proxy_core::tls::config::client_config_for(&[b"http/1.1"], None).expect("HTTPS is there");
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let stream = TcpStream::connect(address).await.expect("HTTPS is there");
+    let tls = connector.connect(name("guest.example"), stream).await.expect("TLS is spoken there");
+    let leaf = tls.get_ref().1.peer_certificates().expect("one certificate")[0].to_vec();
+    (tls, leaf)
 }

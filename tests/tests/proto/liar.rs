@@ -66,8 +66,16 @@ impl Liar {
 
     /// The next connection, after its handshake.
     pub(crate) async fn accept(&self) -> Connected {
-        let (stream, _) = self.listener.accept().await.expect("a connection");
-        serve(stream, &self.config).await
+        serve(self.accept_tcp().await, &self.config).await
+    }
+
+    /// The next connection, as it comes.
+    pub(crate) async fn accept_tcp(&self) -> TcpStream {
+        self.listener.accept().await.expect("a connection").0
+    }
+
+    pub(crate) fn config(&self) -> ServerConfig {
+        self.config.clone()
     }
 
     /// One connection of our client, which sees this ATTEST.

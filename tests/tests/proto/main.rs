@@ -6,16 +6,33 @@
 //! client       our client, and one that goes by a script
 //! relay        R: evidence of another connection, guest, time or protocol
 //! merkle       M: leaves of other types and purposes, large batches, swapped proofs
+//! identity     I: not the guest that is meant
+//! negotiation  N: less than `evident/1`, other frames than those that are due, names in the SNI
+//! load         D: slow, many and silent peers, hardware that does not answer
+//! startup      P, I6: settings and clocks with which nothing starts
+//! secrets      X2: what no log and no page says
+//! headers      H: who may write a verdict into HTTP
+//! access       tokens, certificates, ordinary clients, and servers that are not EVIDENT
 //! ```
 //!
 //! What happens inside one TLS connection (S, N1 to N4, N10) is tested in proxy-core, parsers (M1 to M4, D1, D2, D5, D7) in
 //! ratls, platforms in `plat_snp`.
 
+// Helpers of tests fail the test like the tests themselves do.
+#![allow(clippy::unwrap_used)]
+
+mod access;
 mod client;
 mod genuine;
+mod headers;
+mod identity;
 mod liar;
+mod load;
 mod merkle;
+mod negotiation;
 mod relay;
+mod secrets;
+mod startup;
 
 use std::time::Duration;
 

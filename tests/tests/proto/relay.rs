@@ -18,7 +18,7 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::client::{Script, judged, name, page_through, target};
+use crate::client::{Script, https, judged, name, page_through, target};
 use crate::genuine::{Genuine, anchors, policy};
 use crate::liar::{Liar, closed, now, serve};
 use crate::soon;
@@ -124,16 +124,6 @@ async fn proto_r2_a_relay_with_the_stolen_key_passes_as_the_guest_in_cert_mode_a
 async fn serve_http(stream: TcpStream, config: &ServerConfig) -> impl AsyncRead + AsyncWrite + Unpin + use<> {
     let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config.clone()));
     acceptor.accept(stream).await.expect("an ordinary client")
-}
-
-/// An ordinary client that asks nothing of the certificate but that its key was there, and the certificate.
-async fn https(address: SocketAddr) -> (impl AsyncRead + AsyncWrite + Unpin, Vec<u8>) {
-    let config = proxy_core::tls::config::client_config_for(&[b"http/1.1"], None).unwrap();
-    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config));
-    let stream = TcpStream::connect(address).await.unwrap();
-    let tls = connector.connect(name("guest.example"), stream).await.expect("TLS is spoken there");
-    let leaf = tls.get_ref().1.peer_certificates().unwrap()[0].to_vec();
-    (tls, leaf)
 }
 
 #[tokio::test]
