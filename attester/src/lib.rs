@@ -8,6 +8,8 @@
 //!
 //! Nothing here decides what is trusted: reports and certificates are verified by `ratls`, whoever brought them.
 
+#![warn(clippy::unwrap_used)]
+
 pub mod batcher;
 pub mod configfs;
 pub mod detect;

@@ -133,6 +133,11 @@ impl Target {
         Err(OpenError::Unreachable { address, reason })
     }
 
+    /// How long a connection may last: no longer than the policy relies on evidence, nor than the setting says.
+    fn lifetime(&self) -> Duration {
+        self.policy.as_ref().map_or(self.deadlines.lifetime, |policy| policy.max_age().min(self.deadlines.lifetime))
+    }
+
     /// An attested stream, or every reason why not.
     pub async fn attested(&self) -> Result<AttestedStream, OpenError> {
         let shown = self.show().await?;
@@ -259,7 +264,7 @@ impl AttestedStream {
         Ok(GuestTunnel {
             stream: TunnelStream::opened(self.framed, self.number, traffic.clone()),
             traffic,
-            limits: RelayLimits { idle: target.deadlines.idle, ends: self.started + target.deadlines.lifetime },
+            limits: RelayLimits { idle: target.deadlines.idle, ends: self.started + target.lifetime() },
             accept_by,
             address,
         })

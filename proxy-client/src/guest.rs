@@ -102,8 +102,8 @@ impl Guest {
                 guest = %self.label,
                 verdict = result.verdict().as_str(),
                 reasons = %fatal().collect::<Vec<_>>().join(" "),
-                simulated = result.simulated(),
-                "attestation result"
+                "{}attestation result",
+                if result.simulated() { "SIMULATED, PROVES NOTHING: " } else { "" },
             );
         }
         let attested = accepted || latest.as_ref().is_some_and(|latest| latest.attested);

@@ -36,6 +36,8 @@ async fn inspect(args: InspectArgs) -> Output {
     let shown = match target.show().await {
         Ok(shown) => shown,
         Err(error) => {
+            // A CLOSE may be on its way.
+            target.tasks.drain(Duration::from_secs(3)).await;
             return tools::failed(
                 EXIT_UNREACHABLE,
                 &error,

@@ -1,5 +1,7 @@
 //! evident-client: see `--help`, the README and docs/configuration.md.
 
+#![warn(clippy::unwrap_used)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

@@ -7,6 +7,8 @@
 //!
 //! Everything here is async and does I/O; what is true about evidence is decided in `ratls`.
 
+#![warn(clippy::unwrap_used)]
+
 pub mod admin;
 pub mod duration;
 pub mod framing;

@@ -7,6 +7,8 @@
 //!                                                                                   └─ plain: ordinary HTTPS clients
 //! ```
 
+#![warn(clippy::unwrap_used)]
+
 pub mod cli;
 pub mod config;
 pub mod evidence;

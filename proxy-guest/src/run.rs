@@ -47,7 +47,8 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     let Ready { guest, standing, result } = ready;
     let listener = Listener::bind(&config.listen).await.context("cannot serve")?;
     let address = listener.local_addr().map_or_else(|_| config.listen.to_string(), |addr| addr.to_string());
-    tracing::info!(%address, upstream = %config.upstream.addr, simulated = result.simulated(), "serving");
+    let notice = if result.simulated() { "SIMULATED, PROVES NOTHING: " } else { "" };
+    tracing::info!(%address, upstream = %config.upstream.addr, "{notice}serving");
     for finding in result.findings() {
         tracing::debug!(
             id = finding.id(),

@@ -96,7 +96,7 @@ impl Guest {
             return Box::pin(self.attested(hello, peer, started)).await;
         }
         match &self.plain {
-            Some(plain) if hello.offers_any_or_none(&plain.alpn) => {
+            Some(plain) if plain.alpn.is_empty() || hello.offers_any_or_none(&plain.alpn) => {
                 let _open = self.metrics.connection(Kind::Plain);
                 let config = plain.config.borrow().clone();
                 let mut tls = hello.start(&config).map_err(at("plain handshake"))?;

@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
+#![warn(clippy::unwrap_used)]
 
+pub mod appraise;
 pub mod binding;
 pub mod bundle;
 pub mod bytes;
@@ -13,4 +15,3 @@ pub mod tcb;
 pub mod time;
 pub mod verify;
 pub mod wire;
-pub mod appraise;

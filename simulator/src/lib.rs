@@ -12,6 +12,8 @@
 //! can name is the whole difference (decision 1). So nothing here shares code with the verifier: layouts are written a second time,
 //! from the same documents. No release build holds this crate.
 
+#![warn(clippy::unwrap_used)]
+
 #![forbid(unsafe_code)]
 
 pub mod amd_sp;

@@ -1,5 +1,7 @@
 //! The commands in the README: what they need is installed, named where it cannot be, and timed.
 
+#![warn(clippy::unwrap_used)]
+
 mod bench;
 mod demo;
 mod machine;

@@ -54,7 +54,7 @@ pub struct Close {
     pub retry_after_ms: u64,
     /// Logged, never trusted.
     pub text: String,
-    /// Tunnels that were accepted on this connection: one with a number below may have had effects.
+    /// How many ACCEPTs there were on this connection. A tunnel without one has had no effects.
     pub accepted: u64,
 }
 
