@@ -111,8 +111,7 @@ fn apps_a_crash_of_the_client_proxy_resets_both_sides_and_the_guest_serves_the_n
     let mut client = Client::of(&guest, &[]).start()?;
     let stream = in_mid_stream(client.listen())?;
     client.program.kill()?;
-    // How the application's socket ends is the kernel's choice here; the upstream must see more than a clean end.
-    drop(stream);
+    ensure!(end_of(stream)? == ErrorKind::ConnectionReset, "wanted a reset at the application");
     let end = seen.recv_timeout(PATIENCE).context("the upstream noticed")?;
     ensure!(end.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset), "the upstream saw {end:?}");
     let next = Client::of(&guest, &[]).start()?;
