@@ -137,7 +137,7 @@ pub enum ConfigError {
     #[error("no way in; use --listen, --http-proxy or --socks5")]
     NoWayIn,
     #[error(
-        "{guest} has no names, and --http-proxy and --socks5 route by name; list them under names in the policy or the [[guest]]"
+        "{guest} without names, and --http-proxy and --socks5 route by name; list them under names in the policy or the [[guest]]"
     )]
     NoNames { guest: String },
     #[error("{addr} is listened on twice, by {first} and by {second}")]
@@ -209,7 +209,7 @@ impl Config {
             return Err(ConfigError::NoNames { guest: guest.label.clone() });
         }
         if by_name && self.guests.iter().all(|guest| guest.names.is_empty()) {
-            return Err(ConfigError::NoNames { guest: "no guest".to_owned() });
+            return Err(ConfigError::NoNames { guest: "every guest is".to_owned() });
         }
         let listening = self.listening();
         for (position, (addr, second)) in listening.iter().enumerate() {

@@ -42,6 +42,9 @@ pub struct Deadlines {
     pub lifetime: Duration,
 }
 
+/// How long a half-written frame may take to be written out before a CLOSE.
+const DRAIN: Duration = Duration::from_secs(1);
+
 type Tls = TlsStream<LocalStream>;
 
 /// What every connection to one guest has in common.
@@ -267,6 +270,7 @@ impl AttestedStream {
             limits: RelayLimits { idle: target.deadlines.idle, ends: self.started + target.lifetime() },
             accept_by,
             address,
+            tasks: target.tasks.clone(),
         })
     }
 }
@@ -278,16 +282,29 @@ pub struct GuestTunnel {
     limits: RelayLimits,
     accept_by: Instant,
     address: String,
+    tasks: Tasks,
 }
 
 impl GuestTunnel {
-    /// Waits until the upstream behind the guest is connected.
-    pub async fn accepted(&mut self) -> Result<(), OpenError> {
-        match timeout_at(self.accept_by, self.stream.wait_accepted()).await {
-            Err(_) => Err(unreachable(&self.address, "the guest did not answer OPEN in time")),
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(tunnel_refused(&self.address, error)),
-        }
+    /// Waits until the upstream behind the guest is connected. Where that does not come about the guest is told why the
+    /// connection ends, in a task of its own.
+    pub async fn accepted(mut self) -> Result<Self, OpenError> {
+        let (code, error) = match timeout_at(self.accept_by, self.stream.wait_accepted()).await {
+            Ok(Ok(())) => return Ok(self),
+            Err(_) => (CloseCode::Deadline, unreachable(&self.address, "the guest did not answer OPEN in time")),
+            Ok(Err(error)) => {
+                let broken = error.kind() == io::ErrorKind::InvalidData;
+                (if broken { CloseCode::Protocol } else { CloseCode::Done }, tunnel_refused(&self.address, error))
+            }
+        };
+        let tasks = self.tasks.clone();
+        tasks.spawn("close", async move {
+            let drained = timeout_at(Instant::now() + DRAIN, self.stream.into_framed_after_drain()).await;
+            if let Ok(Ok(framed)) = drained {
+                framed.close(&Close::new(code, "")).await;
+            }
+        });
+        Err(error)
     }
 
     pub fn traffic(&self) -> Arc<Traffic> {
@@ -330,6 +347,7 @@ fn closed(address: &str, close: &Close) -> OpenError {
                 retry_after: Duration::from_millis(close.retry_after_ms.clamp(100, 60_000)),
             }
         }
+        CloseCode::AccessDenied => OpenError::AccessDenied { address: address.to_owned(), reason: close.text.clone() },
         _ => unreachable(address, reason),
     }
 }

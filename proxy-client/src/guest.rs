@@ -119,8 +119,8 @@ impl Guest {
 impl Opener for Guest {
     fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Opened, OpenError>> {
         Box::pin(async move {
-            let (mut tunnel, result) = self.tunnel(Some(host_of(name))).await?;
-            tunnel.accepted().await?;
+            let (tunnel, result) = self.tunnel(Some(host_of(name))).await?;
+            let tunnel = tunnel.accepted().await?;
             Ok(Opened { tunnel: self.counted(tunnel), result })
         })
     }

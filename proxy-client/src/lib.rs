@@ -1,13 +1,12 @@
-
 #![warn(clippy::unwrap_used)]
 
 pub mod cli;
 pub mod config;
-pub mod front;
-pub mod open;
-pub mod router;
-pub mod tools;
 pub mod dial;
+pub mod front;
 pub mod guest;
 pub mod inspect;
+pub mod open;
+pub mod router;
 pub mod run;
+pub mod tools;

@@ -43,6 +43,9 @@ pub enum OpenError {
     /// No TCP or TLS connection with EVIDENT behind it.
     #[error("cannot reach the guest at {address}: {reason}")]
     Unreachable { address: String, reason: String },
+    /// The guest is attested, and does not let us in: the access token is missing or wrong.
+    #[error("the guest at {address} denies access: {reason}")]
+    AccessDenied { address: String, reason: String },
     /// The guest is there but cannot attest at the moment.
     #[error("the guest at {address} is busy: {reason}")]
     Busy { address: String, reason: String, retry_after: Duration },

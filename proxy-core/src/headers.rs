@@ -36,9 +36,12 @@ pub fn strip_for_next_hop(headers: &mut HeaderMap) {
         .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
         .collect();
     let takes_trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+    // Where both stand, the coding frames the message (RFC 9112 §6.3): with the length left over it would be cut short.
+    let coded = headers.contains_key(TRANSFER_ENCODING);
     remove_where(headers, |name| {
         named.contains(name)
             || [CONNECTION, TE, TRANSFER_ENCODING].contains(name)
+            || (coded && *name == CONTENT_LENGTH)
             || matches!(name.as_str(), "keep-alive" | "proxy-connection" | "upgrade" | "http2-settings")
             || matches!(name.as_str(), "proxy-authorization" | "proxy-authenticate" | "proxy-authentication-info")
             || is_evident_header(name.as_str())
@@ -131,13 +134,22 @@ mod tests {
     }
 
     #[test]
+    fn a_length_beside_a_transfer_coding_ends_with_it() {
+        let mut both = map(&[("content-length", "5"), ("transfer-encoding", "chunked"), ("accept", "a")]);
+        strip_for_next_hop(&mut both);
+        assert_eq!(both, map(&[("accept", "a")]));
+        let mut alone = map(&[("content-length", "5")]);
+        strip_for_next_hop(&mut alone);
+        assert_eq!(alone, map(&[("content-length", "5")]));
+    }
+
+    #[test]
     fn what_concerns_one_hop_ends_there() {
         let mut headers = map(&[
             ("connection", "close, X-Secret"),
             ("connection", "host, content-length"),
             ("x-secret", "1"),
             ("keep-alive", "5"),
-            ("transfer-encoding", "chunked"),
             ("proxy-authorization", "Basic x"),
             ("upgrade", "websocket"),
             ("evident-verdict", "accepted"),

@@ -44,7 +44,7 @@ pub async fn run(config: Config) -> Result<ExitCode> {
         ready = start(&config, metrics.clone(), tasks.clone(), background.clone()) => ready?,
         _ = &mut stop => return Ok(ExitCode::SUCCESS),
     };
-    let Ready { guest, standing, result } = ready;
+    let Ready { guest, standing, device_failure, result } = ready;
     let listener = Listener::bind(&config.listen).await.context("cannot serve")?;
     let address = listener.local_addr().map_or_else(|_| config.listen.to_string(), |addr| addr.to_string());
     let notice = if result.simulated() { "SIMULATED, PROVES NOTHING: " } else { "" };
@@ -60,7 +60,7 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     if let Some(addr) = &config.admin {
         let admin_listener = Listener::bind(addr.addr()).await.context("cannot serve the admin page")?;
         tracing::info!(address = %addr.addr(), "admin page");
-        let page = Page { standing, result, metrics: metrics.clone(), tasks: tasks.clone() };
+        let page = Page { standing, device_failure, result, metrics: metrics.clone(), tasks: tasks.clone() };
         background.spawn("admin", admin::serve(admin_listener, Arc::new(page), background.clone()));
     }
     tasks.spawn("accept", accept(listener, guest, connections, tasks.clone(), metrics));
@@ -124,6 +124,7 @@ pub fn describe(config: &Config) -> String {
 
 struct Page {
     standing: watch::Receiver<Standing>,
+    device_failure: watch::Receiver<Option<String>>,
     result: AttestationResult,
     metrics: Arc<Metrics>,
     tasks: Tasks,
@@ -131,8 +132,13 @@ struct Page {
 
 impl Pages for Page {
     fn readiness(&self) -> Readiness {
+        if self.tasks.is_draining() {
+            return Readiness::NotReady { why: "draining".into() };
+        }
+        if let Some(why) = &*self.device_failure.borrow() {
+            return Readiness::NotReady { why: format!("the device gives no reports: {why}") };
+        }
         let why = match &*self.standing.borrow() {
-            _ if self.tasks.is_draining() => "draining".to_owned(),
             Standing::Endorsed(_) => return Readiness::Ready,
             Standing::Pending => "no endorsements yet".to_owned(),
             Standing::Failed(error) => format!("the reports of this guest cannot be endorsed: {error}"),

@@ -93,6 +93,8 @@ pub fn open_device(config: &config::Device) -> Result<(Box<dyn ReportDevice>, Tr
 pub struct Ready {
     pub guest: Arc<Guest>,
     pub standing: watch::Receiver<Standing>,
+    /// Why the device's last request failed, if it did.
+    pub device_failure: watch::Receiver<Option<String>>,
     /// Our own verdict on the first statement.
     pub result: AttestationResult,
 }
@@ -125,7 +127,8 @@ pub async fn start_on(
         max_per_source: limits.max_pending_leaves_per_source.get(),
     };
     let context = statement_context(config, &key, &settings)?;
-    let observer = Arc::new(ReportCounter(metrics.clone()));
+    let (failing, device_failure) = watch::channel(None);
+    let observer = Arc::new(ReportCounter { metrics: metrics.clone(), failing });
     let (batcher, attest) = Batcher::new(device, context, batch_settings, observer);
     background.spawn("batcher", async move {
         let Err(error) = batcher.run().await;
@@ -181,7 +184,7 @@ pub async fn start_on(
         metrics,
         tasks,
     };
-    Ok(Ready { guest: Arc::new(guest), standing, result })
+    Ok(Ready { guest: Arc::new(guest), standing, device_failure, result })
 }
 
 fn statement_context(config: &Config, key: &GuestKey, settings: &[u8]) -> Result<StatementContext> {
@@ -280,8 +283,12 @@ async fn renew_leaf(
     }
 }
 
-/// Counts what the batcher does.
-struct ReportCounter(Arc<Metrics>);
+/// Counts what the batcher does, and remembers whether the device works.
+struct ReportCounter {
+    metrics: Arc<Metrics>,
+    /// Why the last request failed; being busy is no failure.
+    failing: watch::Sender<Option<String>>,
+}
 
 impl Observer for ReportCounter {
     fn report_answered(&self, leaves: u32, took: Duration, result: Result<(), &DeviceError>) {
@@ -290,6 +297,16 @@ impl Observer for ReportCounter {
             Err(DeviceError::Busy { .. }) => Outcome::Busy,
             Err(_) => Outcome::Failed,
         };
-        self.0.hardware_report(outcome, usize::try_from(leaves).unwrap_or(usize::MAX), took);
+        self.metrics.hardware_report(outcome, usize::try_from(leaves).unwrap_or(usize::MAX), took);
+        match (outcome, result) {
+            (Outcome::Failed, Err(error)) => {
+                let why = error.to_string();
+                self.failing.send_replace(Some(why));
+            }
+            (Outcome::Ok, _) => {
+                self.failing.send_if_modified(|failing| failing.take().is_some());
+            }
+            _ => {}
+        }
     }
 }

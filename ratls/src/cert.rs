@@ -84,12 +84,8 @@ impl KeyEvidence {
     /// Takes the evidence out of a leaf. Exactly one extension; unknown entries refuse.
     pub fn from_leaf(leaf: &[u8]) -> Result<Self, CertError> {
         let certificate = parse(leaf)?;
-        let values: Vec<&[u8]> = certificate
-            .extensions()
-            .iter()
-            .filter(|e| e.oid.to_id_string() == CMW_OID_TEXT)
-            .map(|e| e.value)
-            .collect();
+        let values: Vec<&[u8]> =
+            certificate.extensions().iter().filter(|e| e.oid.to_id_string() == CMW_OID_TEXT).map(|e| e.value).collect();
         match values[..] {
             [] => Err(CertError::NoEvidence),
             [value] => Self::parse_extension(value),

@@ -13,7 +13,6 @@
 //! from the same documents. No release build holds this crate.
 
 #![warn(clippy::unwrap_used)]
-
 #![forbid(unsafe_code)]
 
 pub mod amd_sp;

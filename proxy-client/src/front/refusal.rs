@@ -51,6 +51,7 @@ impl From<&OpenError> for Refusal {
             OpenError::UnknownName { .. } => (StatusCode::FORBIDDEN, "unknown-name", None, None),
             OpenError::Refused { address, .. } => (StatusCode::BAD_GATEWAY, "refused", Some(address), None),
             OpenError::Unreachable { address, .. } => (StatusCode::BAD_GATEWAY, "unreachable", Some(address), None),
+            OpenError::AccessDenied { address, .. } => (StatusCode::BAD_GATEWAY, "access-denied", Some(address), None),
             OpenError::Busy { address, retry_after, .. } => {
                 (StatusCode::SERVICE_UNAVAILABLE, "busy", Some(address), Some(*retry_after))
             }
@@ -178,7 +179,9 @@ fn printable(text: &str) -> String {
 /// RFC 1928 has few codes; the log has the rest.
 pub fn socks_reply(error: &OpenError) -> Reply {
     match error {
-        OpenError::UnknownName { .. } | OpenError::Refused { .. } => Reply::NotAllowedByRuleset,
+        OpenError::UnknownName { .. } | OpenError::Refused { .. } | OpenError::AccessDenied { .. } => {
+            Reply::NotAllowedByRuleset
+        }
         OpenError::Unreachable { .. } => Reply::HostUnreachable,
         OpenError::UpstreamRefused { .. } => Reply::ConnectionRefused,
         OpenError::Busy { .. } | OpenError::Limit { .. } => Reply::GeneralFailure,
@@ -227,6 +230,7 @@ mod tests {
         for (error, status, reply) in [
             (OpenError::UnknownName { name: reason() }, 403, 0x02),
             (OpenError::Unreachable { address: address(), reason: reason() }, 502, 0x04),
+            (OpenError::AccessDenied { address: address(), reason: reason() }, 502, 0x02),
             (OpenError::Busy { address: address(), reason: reason(), retry_after: Duration::ZERO }, 503, 0x01),
             (OpenError::UpstreamRefused { code: 1, reason: reason() }, 502, 0x05),
             (OpenError::Limit { reason: reason() }, 503, 0x01),

@@ -111,7 +111,11 @@ pub fn verify_connection(
 }
 
 /// Verifies the evidence in an evidence-bearing leaf. It is bound to the key only, and its age is unknown.
-pub fn verify_key(leaf_certificate: &[u8], anchors: &TrustAnchors, now: UnixTime) -> Result<VerifiedEvidence, VerifyError> {
+pub fn verify_key(
+    leaf_certificate: &[u8],
+    anchors: &TrustAnchors,
+    now: UnixTime,
+) -> Result<VerifiedEvidence, VerifyError> {
     let evidence = KeyEvidence::from_leaf(leaf_certificate)?;
     let statement = Statement::parse(&evidence.statement)?;
     if statement.purpose != Purpose::Key {

@@ -68,8 +68,7 @@ pub(crate) fn judged(outcome: &Result<AttestedStream, OpenError>) -> Result<(), 
 
 /// Attests, opens a tunnel and asks the upstream for a page through it.
 pub(crate) async fn page_through(target: &Target) -> Result<String, OpenError> {
-    let mut tunnel = target.attested().await?.open(None, target).await?;
-    tunnel.accepted().await?;
+    let tunnel = target.attested().await?.open(None, target).await?.accepted().await?;
     let (local, mut application) = local_pair().await;
     let relay = tokio::spawn(tunnel.relay(local));
     application.write_all(b"GET /bytes/5 HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("a request goes out");

@@ -207,8 +207,7 @@ async fn proto_d14_while_the_device_is_busy_new_connections_are_told_when_to_com
 async fn proto_d14_without_the_vmpck_nothing_is_attested_and_nothing_else_ends() {
     let guest = Genuine::start().await;
     let client = target(guest.address);
-    let mut open = client.attested().await.unwrap().open(None, &client).await.unwrap();
-    open.accepted().await.unwrap();
+    let open = client.attested().await.unwrap().open(None, &client).await.unwrap().accepted().await.unwrap();
 
     guest.controls.fail_next(Failure::VmpckGone);
     for ended in 1..=2 {

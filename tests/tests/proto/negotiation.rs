@@ -171,10 +171,7 @@ async fn proto_n7_refuses_a_second_first_attest() {
     let server = Liar::new().await;
     let client = target(server.address);
     // Where ACCEPT is due, the tunnel never opens.
-    let opening = async {
-        let mut tunnel = client.attested().await?.open(None, &client).await?;
-        tunnel.accepted().await
-    };
+    let opening = async { client.attested().await?.open(None, &client).await?.accepted().await.map(|_| ()) };
     let (opened, _) = soon("both ends", async { tokio::join!(opening, attests_twice(&server, false)) }).await;
     let error = opened.unwrap_err().to_string();
     assert!(error.contains("Attest"), "{error}");
@@ -187,8 +184,7 @@ async fn proto_n7_refuses_a_second_first_attest() {
 }
 
 async fn page_of_a_broken_tunnel(client: &Target) -> io::Result<Vec<u8>> {
-    let mut tunnel = client.attested().await.unwrap().open(None, client).await.unwrap();
-    tunnel.accepted().await.unwrap();
+    let tunnel = client.attested().await.unwrap().open(None, client).await.unwrap().accepted().await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let mut application = TcpStream::connect(listener.local_addr()?).await?;
     let (local, _) = listener.accept().await?;

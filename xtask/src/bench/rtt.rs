@@ -46,8 +46,7 @@ pub(crate) fn run(rounds: usize, profile: &str) -> Result<()> {
 
 fn measure(rtt: Duration, report_ms: u64, rounds: usize) -> Result<Vec<f64>> {
     let (upstream, arrivals) = upstream()?;
-    let guest =
-        Guest::in_front_of(upstream).simulated(&format!("latency_ms = {report_ms}\n")).start()?;
+    let guest = Guest::in_front_of(upstream).simulated(&format!("latency_ms = {report_ms}\n")).start()?;
     let relay = DelayRelay::start(guest.address(), rtt)?;
     let client = Client::with_policy(relay.address, guest.policy()).start()?;
     // The client attests once at start; its connection is not one of ours.
