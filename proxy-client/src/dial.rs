@@ -328,8 +328,8 @@ fn tunnel_refused(address: &str, error: io::Error) -> OpenError {
         Some(TunnelEnd::Refused(refuse)) => OpenError::UpstreamRefused {
             code: refuse.code.value(),
             reason: match refuse.code {
-                RefuseCode::Other(code) => format!("code {code}: {}", refuse.text),
-                code => format!("{code:?}: {}", refuse.text),
+                RefuseCode::Other(code) => format!("code {code}: {}", refuse.text.escape_debug()),
+                code => format!("{code:?}: {}", refuse.text.escape_debug()),
             },
         },
         Some(TunnelEnd::Closed(close)) => closed(address, close),
@@ -338,7 +338,9 @@ fn tunnel_refused(address: &str, error: io::Error) -> OpenError {
 }
 
 fn closed(address: &str, close: &Close) -> OpenError {
-    let reason = format!("{:?}: {}", close.code, close.text);
+    // Anybody may have written it, before any verdict: it must not add a line to a log or write to a terminal.
+    let text = close.text.escape_debug();
+    let reason = format!("{:?}: {text}", close.code);
     match close.code {
         CloseCode::AttestationUnavailable | CloseCode::QueueFull | CloseCode::GoingAway | CloseCode::Limit => {
             OpenError::Busy {
@@ -347,7 +349,7 @@ fn closed(address: &str, close: &Close) -> OpenError {
                 retry_after: Duration::from_millis(close.retry_after_ms.clamp(100, 60_000)),
             }
         }
-        CloseCode::AccessDenied => OpenError::AccessDenied { address: address.to_owned(), reason: close.text.clone() },
+        CloseCode::AccessDenied => OpenError::AccessDenied { address: address.to_owned(), reason: text.to_string() },
         _ => unreachable(address, reason),
     }
 }
@@ -380,4 +382,30 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ratls::wire::control::Refuse;
+
+    #[test]
+    fn what_a_peer_says_in_close_and_refuse_adds_no_line_and_no_control_character() {
+        let text = "x\r\n2026-11-23 INFO verdict=accepted\u{1b}[2J\u{202e}";
+        for code in [CloseCode::AttestationUnavailable, CloseCode::AccessDenied, CloseCode::Abort] {
+            let said = closed("192.0.2.1:8443", &Close::new(code, text)).to_string();
+            assert!(
+                said.contains("verdict=accepted") && !said.contains(['\r', '\n', '\u{1b}', '\u{202e}']),
+                "{said:?}"
+            );
+        }
+        for code in [RefuseCode::UnknownTarget, RefuseCode::Other(99)] {
+            let end = TunnelEnd::Refused(Refuse { number: 0, code, text: text.into() });
+            let said = tunnel_refused("192.0.2.1:8443", io::Error::other(end)).to_string();
+            assert!(
+                said.contains("verdict=accepted") && !said.contains(['\r', '\n', '\u{1b}', '\u{202e}']),
+                "{said:?}"
+            );
+        }
+    }
 }
