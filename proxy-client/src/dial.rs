@@ -123,8 +123,11 @@ impl Target {
 
     async fn dial(&self, deadline: Instant) -> Result<(LocalStream, String), OpenError> {
         let mut last = None;
-        for address in &self.addresses {
-            match connect(address, deadline).await {
+        for (tried, address) in self.addresses.iter().enumerate() {
+            // An equal share of what is left, so that an address which swallows packets does not cost the others.
+            let left = deadline.saturating_duration_since(Instant::now());
+            let others = u32::try_from(self.addresses.len() - tried).unwrap_or(u32::MAX);
+            match connect(address, Instant::now() + left / others).await {
                 Ok(stream) => return Ok((stream, address.to_string())),
                 Err(error) => last = Some((address.to_string(), error)),
             }
@@ -220,12 +223,16 @@ pub struct AttestedStream {
     result: Arc<AttestationResult>,
     features: u64,
     started: Instant,
+    /// When the policy's max_age, the certificates or the revocation list end.
+    expires: Instant,
     number: u64,
 }
 
 impl AttestedStream {
     fn new(framed: Framed<Tls>, accepted: AcceptedResult, features: u64, started: Instant) -> Self {
-        AttestedStream { framed, result: Arc::new(accepted.into_result()), features, started, number: 0 }
+        let good_for = accepted.expires().as_secs().saturating_sub(accepted.result().at().as_secs());
+        let expires = Instant::now() + Duration::from_secs(u64::try_from(good_for).unwrap_or(0));
+        AttestedStream { framed, result: Arc::new(accepted.into_result()), features, started, expires, number: 0 }
     }
 
     pub fn result(&self) -> Arc<AttestationResult> {
@@ -267,7 +274,11 @@ impl AttestedStream {
         Ok(GuestTunnel {
             stream: TunnelStream::opened(self.framed, self.number, traffic.clone()),
             traffic,
-            limits: RelayLimits { idle: target.deadlines.idle, ends: self.started + target.lifetime() },
+            limits: RelayLimits {
+                idle: target.deadlines.idle,
+                ends: self.expires.min(self.started + target.lifetime()),
+                accept_by: Some(accept_by),
+            },
             accept_by,
             address,
             tasks: target.tasks.clone(),
@@ -305,6 +316,11 @@ impl GuestTunnel {
             }
         });
         Err(error)
+    }
+
+    /// When this tunnel ends at the latest, whatever it carries.
+    pub fn ends(&self) -> Instant {
+        self.limits.ends
     }
 
     pub fn traffic(&self) -> Arc<Traffic> {

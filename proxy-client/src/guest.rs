@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use anyhow::{Context as _, Result};
 use proxy_core::metrics::{Counted, Direction, Metrics, Verdict as Counter};
 use proxy_core::net::LocalStream;
+use proxy_core::relay::LimitReached;
 use proxy_core::tasks::Tasks;
 use proxy_core::tls::{ServerIdentity, client_config};
 use ratls::appraise::{AttestationResult, Severity};
@@ -112,7 +113,8 @@ impl Guest {
 
     fn counted(&self, tunnel: GuestTunnel) -> Box<dyn Tunnel> {
         let open = self.metrics.tunnel();
-        Box::new(CountedTunnel { metrics: self.metrics.clone(), tunnel: Some(tunnel), _open: open })
+        let ends = Box::pin(tokio::time::sleep_until(tunnel.ends()));
+        Box::new(CountedTunnel { metrics: self.metrics.clone(), tunnel: Some(tunnel), ends, _open: open })
     }
 }
 
@@ -146,11 +148,16 @@ struct CountedTunnel {
     metrics: Arc<Metrics>,
     /// `None` only after `relay` took it.
     tunnel: Option<GuestTunnel>,
+    /// No byte passes after this; `relay` has the same limit of its own.
+    ends: Pin<Box<tokio::time::Sleep>>,
     _open: Counted,
 }
 
 impl CountedTunnel {
-    fn stream(&mut self) -> io::Result<&mut GuestTunnel> {
+    fn stream(&mut self, cx: &mut Context<'_>) -> io::Result<&mut GuestTunnel> {
+        if self.ends.as_mut().poll(cx).is_ready() {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, LimitReached::Lifetime));
+        }
         self.tunnel.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }
@@ -183,19 +190,19 @@ impl Tunnel for CountedTunnel {
 
 impl AsyncRead for CountedTunnel {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream()?.stream).poll_read(cx, buf)
+        Pin::new(&mut self.stream(cx)?.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for CountedTunnel {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream()?.stream).poll_write(cx, buf)
+        Pin::new(&mut self.stream(cx)?.stream).poll_write(cx, buf)
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream()?.stream).poll_flush(cx)
+        Pin::new(&mut self.stream(cx)?.stream).poll_flush(cx)
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream()?.stream).poll_shutdown(cx)
+        Pin::new(&mut self.stream(cx)?.stream).poll_shutdown(cx)
     }
 }
 

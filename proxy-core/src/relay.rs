@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ratls::wire::control::{Close, CloseCode};
@@ -26,6 +27,8 @@ pub struct RelayLimits {
     pub idle: Option<Duration>,
     /// The end of the connection's lifetime.
     pub ends: Instant,
+    /// Until when ACCEPT must have come; `None` where it has.
+    pub accept_by: Option<Instant>,
 }
 
 /// Which limit ended a relay; inside an [`io::Error`].
@@ -35,6 +38,8 @@ pub enum LimitReached {
     Idle,
     #[error("the connection reached its lifetime")]
     Lifetime,
+    #[error("the guest did not answer OPEN in time")]
+    Accept,
 }
 
 /// How a relay ended.
@@ -80,6 +85,7 @@ async fn abort<S: AsyncRead + AsyncWrite + Unpin>(
         let code = match inner.and_then(|inner| inner.downcast_ref::<LimitReached>()) {
             Some(LimitReached::Idle) => CloseCode::Idle,
             Some(LimitReached::Lifetime) => CloseCode::Lifetime,
+            Some(LimitReached::Accept) => CloseCode::Deadline,
             None if end.is_some() => CloseCode::Done,
             None if error.kind() == io::ErrorKind::InvalidData => CloseCode::Protocol,
             None => CloseCode::Abort,
@@ -106,9 +112,19 @@ async fn limit_reached(traffic: &Traffic, limits: RelayLimits) -> io::Error {
             }
         }
     };
+    let unaccepted = async {
+        if let Some(by) = limits.accept_by {
+            sleep_until(by).await;
+            if !traffic.accepted.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+        std::future::pending().await
+    };
     let reached = tokio::select! {
         () = idle => LimitReached::Idle,
         () = sleep_until(limits.ends) => LimitReached::Lifetime,
+        () = unaccepted => LimitReached::Accept,
     };
     io::Error::new(io::ErrorKind::TimedOut, reached)
 }

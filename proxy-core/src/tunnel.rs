@@ -6,7 +6,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -22,6 +22,8 @@ use crate::framing::{Framed, FramingError};
 pub struct Traffic {
     pub sent: AtomicU64,
     pub received: AtomicU64,
+    /// ACCEPT came, or was sent.
+    pub accepted: AtomicBool,
 }
 
 impl Traffic {
@@ -106,6 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TunnelStream<S> {
                         return Poll::Ready(Err(invalid(format!("ACCEPT for tunnel {}", accept.number))));
                     }
                     self.reading = Reading::Data(0);
+                    self.traffic.accepted.store(true, Ordering::Relaxed);
                 }
                 Some((FrameType::Refuse, body)) => {
                     let refuse = Refuse::parse(&body).map_err(invalid)?;
@@ -156,6 +159,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TunnelStream<S> {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the tunnel ended without FIN")));
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// After the far side's FIN nothing but an abort can come while our direction is open; it must not be overlooked,
+    /// or our own end would look clean. Looks at what is there, never waits.
+    fn check_after_fin(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while self.reading == Reading::Finished {
+            match self.frame_here()? {
+                Some((kind, body)) => return Err(foreign(kind, &body, "nothing, after FIN,")),
+                None => match self.poll_fill(cx) {
+                    Poll::Ready(result) => result?,
+                    Poll::Pending => break,
+                },
+            }
+        }
+        Ok(())
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -236,6 +254,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TunnelStream<S> {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
+        self.check_after_fin(cx)?;
         ready!(self.poll_drain(cx))?;
         let n = buf.len().min(MAX_DATA);
         let out = &mut self.framed.out;
@@ -257,6 +276,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for TunnelStream<S> {
     /// FIN: our direction has ended cleanly. The connection itself stays.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.fin_sent {
+            self.check_after_fin(cx)?;
             ready!(self.poll_drain(cx))?;
             self.fin_sent = true;
             let header = Header::encode(FrameType::Fin, 0);

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep};
 use tokio_rustls::client::TlsStream;
 
 fn limits() -> RelayLimits {
-    RelayLimits { idle: None, ends: Instant::now() + Duration::from_secs(60) }
+    RelayLimits { idle: None, ends: Instant::now() + Duration::from_secs(60), accept_by: None }
 }
 
 async fn tcp_pair() -> (TcpStream, TcpStream) {
@@ -316,7 +316,7 @@ async fn the_idle_limit_strikes_after_silence_and_not_before() {
 #[tokio::test]
 async fn the_lifetime_ends_a_tunnel_however_busy_it_is() {
     let ends = Instant::now() + Duration::from_millis(300);
-    let (app, mut far, relay) = by_hand(1 << 16, RelayLimits { idle: None, ends }).await;
+    let (app, mut far, relay) = by_hand(1 << 16, RelayLimits { idle: None, ends, accept_by: None }).await;
     far.write_all(&encode(FrameType::Accept, &accept())).await.unwrap();
     let app = flood(app);
     assert_eq!(close_after_data(far).await.unwrap().code, CloseCode::Lifetime);
@@ -340,4 +340,30 @@ async fn an_upstream_that_does_not_read_stops_the_application() {
     assert!(is_reset(&mut app).await);
     aborted(client).await;
     aborted(guest).await;
+}
+
+#[tokio::test]
+async fn a_close_after_fin_is_an_abort_and_not_overlooked() {
+    let (mut app, mut far, relay) = by_hand(1 << 16, limits()).await;
+    far.write_all(&encode(FrameType::Accept, &accept())).await.unwrap();
+    far.write_all(&encode(FrameType::Fin, b"")).await.unwrap();
+    // The far side's direction has ended well; ours is still open, and then the far side breaks.
+    assert_eq!(soon(app.read(&mut [0; 8])).await.unwrap(), 0);
+    let close = Close::new(CloseCode::Abort, "");
+    far.write_all(&encode(FrameType::Close, &close.encode())).await.unwrap();
+    app.write_all(b"more").await.unwrap();
+    app.shutdown().await.unwrap();
+    aborted(relay).await;
+    drop(far);
+}
+
+#[tokio::test]
+async fn a_guest_that_never_answers_open_holds_nobody() {
+    let accept_by = Some(Instant::now() + Duration::from_millis(200));
+    let (mut app, far, relay) = by_hand(1 << 16, RelayLimits { accept_by, ..limits() }).await;
+    app.write_all(b"x").await.unwrap();
+    assert_eq!(close_after_data(far).await.unwrap().code, CloseCode::Deadline);
+    assert!(is_reset(&mut app).await);
+    let error = aborted(relay).await;
+    assert_eq!(error.get_ref().and_then(|e| e.downcast_ref()), Some(&LimitReached::Accept));
 }

@@ -32,6 +32,11 @@ pub(crate) struct Session<'a> {
 /// For a client to verify the evidence and send OPEN, before its connection counts as idle.
 const PASSING: Duration = Duration::from_secs(2);
 
+/// What a client may have sent for a tunnel before it read the REFUSE.
+const MAX_DISCARDED: usize = 1 << 20;
+/// An upstream that is down for longer than this is better asked about on another connection.
+const MAX_REFUSALS: u32 = 16;
+
 /// Why no frame came.
 enum Quiet {
     Idle,
@@ -51,6 +56,7 @@ impl Session<'_> {
         let mut number = 0;
         // After REFUSE, DATA and FIN of that tunnel may still be under way.
         let mut discarding = false;
+        let (mut refusals, mut discarded) = (0, 0);
         let mut parts_left: u32 = 4;
         loop {
             let frame = tokio::select! {
@@ -83,7 +89,13 @@ impl Session<'_> {
                     parts_left -= 1;
                     self.answer_want(&mut framed, &frame.body).await?;
                 }
-                FrameType::Data | FrameType::Fin if discarding => {}
+                FrameType::Data | FrameType::Fin if discarding && discarded < MAX_DISCARDED => {
+                    discarded += frame.body.len();
+                }
+                FrameType::Data | FrameType::Fin if discarding => {
+                    framed.close(&self.close(CloseCode::Limit, "too much for a refused tunnel")).await;
+                    return Err(End::new("discard limit", "more data for a refused tunnel than could be under way"));
+                }
                 FrameType::Open => {
                     let open = match Open::parse(&frame.body) {
                         Ok(open) if open.number == number => open,
@@ -104,6 +116,12 @@ impl Session<'_> {
                         Next::Ended => return Ok(()),
                     }
                     discarding = self.accepted == before;
+                    discarded = 0;
+                    refusals += u32::from(discarding);
+                    if refusals > MAX_REFUSALS {
+                        framed.close(&self.close(CloseCode::Limit, "too many refused tunnels")).await;
+                        return Err(End::new("refusal limit", "too many refused tunnels on one connection"));
+                    }
                 }
                 seen => {
                     let error = FramingError::Unexpected { seen, wanted: "OPEN" };
@@ -174,7 +192,7 @@ impl Session<'_> {
     async fn relay(&self, framed: Framed<Tls>, upstream: LocalStream) -> Result<Next, End> {
         let traffic = Arc::new(Traffic::default());
         let _open = self.guest.metrics.tunnel();
-        let limits = RelayLimits { idle: self.guest.deadlines.idle, ends: self.ends };
+        let limits = RelayLimits { idle: self.guest.deadlines.idle, ends: self.ends, accept_by: None };
         let end = relay(upstream, TunnelStream::accepted(framed, traffic.clone()), traffic.clone(), limits).await;
         let (up, down) = (traffic.received.load(Ordering::Relaxed), traffic.sent.load(Ordering::Relaxed));
         self.guest.metrics.bytes(Direction::ToServer).inc_by(up);

@@ -19,7 +19,7 @@ use proxy_core::limits::PerSource;
 use proxy_core::metrics::{Metrics, Outcome};
 use proxy_core::tasks::Tasks;
 use proxy_core::tls::{ServerIdentity, provider, server_config};
-use ratls::appraise::{AttestationResult, appraise};
+use ratls::appraise::{AttestationResult, Severity, appraise};
 use ratls::binding::statement::Epoch;
 use ratls::binding::{KeyLeaf, Profile, UpstreamScope};
 use ratls::cert::KeyEvidence;
@@ -249,7 +249,11 @@ pub async fn key_evidence(
 fn judge_ourselves(identity: &ServerIdentity, anchors: &TrustAnchors) -> Result<AttestationResult> {
     let leaf = identity.chain.first().context("an identity has a certificate")?;
     let evidence = verify_key(leaf, anchors, now()).context("our own verifier refuses our evidence")?;
-    Ok(appraise(None, evidence))
+    let result = appraise(None, evidence);
+    for finding in result.findings().iter().filter(|finding| finding.severity() == Severity::Fatal) {
+        tracing::warn!(id = finding.id(), seen = finding.seen(), "every EVIDENT client will refuse this guest");
+    }
+    Ok(result)
 }
 
 /// Keeps the evidence-bearing leaf young. A new one is verified before it is shown.

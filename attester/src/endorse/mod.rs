@@ -221,7 +221,11 @@ impl Endorser {
                 }
             }
             // Everything came and it is no good. A wrong clock is no reason to fetch again, nor is a leaf that only the host has.
-            let fetched_in_vain = |cause: &ReportRefusal| !matches!(cause.id(), "E_VALIDITY" | "E_NO_ENDORSEMENT");
+            // A VLEK is the host's to give; nothing that AMD sent is to blame for its absence.
+            let of_the_host = |cause: &ReportRefusal| {
+                cause.id() == "E_NO_ENDORSEMENT" && parsed.signing_key() == ratls::evidence::snp::SigningKey::Vlek
+            };
+            let fetched_in_vain = |cause: &ReportRefusal| cause.id() != "E_VALIDITY" && !of_the_host(cause);
             if matches!(&refused, EndorseError::Refused(cause) if fetched_in_vain(cause)) {
                 for resource in &asked {
                     kds.reject(resource).await;

@@ -22,6 +22,7 @@ use proxy_core::duration::{Period, Timeout};
 use proxy_core::metrics::Counter;
 use proxy_core::metrics::{Direction, Metrics};
 use proxy_core::net::{Addr, Peer};
+use proxy_core::nofile::Descriptors;
 use proxy_core::tasks::Tasks;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
@@ -57,6 +58,8 @@ struct Inner {
 impl Plain {
     pub fn new(config: &Config, metrics: &Metrics, tasks: Tasks) -> Self {
         let limits = &config.limits;
+        // The streams of one HTTP/2 connection can ask for many: not more than the descriptors allow.
+        let places = Descriptors::raised().tunnels().min(limits.max_connections.get());
         Plain {
             inner: Arc::new(Inner {
                 upstream: config.upstream.addr.clone(),
@@ -66,7 +69,7 @@ impl Plain {
                 first_byte_timeout: limits.first_byte_timeout,
                 idle_timeout: limits.idle_timeout,
                 lifetime: limits.lifetime,
-                upstream_places: Arc::new(Semaphore::new(limits.max_connections.get().min(Semaphore::MAX_PERMITS))),
+                upstream_places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
                 to_server: metrics.bytes(Direction::ToServer),
                 to_client: metrics.bytes(Direction::ToClient),
                 tasks,

@@ -41,8 +41,8 @@ async fn a_tunnel_opens_with_the_right_access_token_and_not_without_or_with_anot
     let reached = guest.upstream.accepted();
     for (ended, token) in (1..).zip([None, Some("wrong"), Some("right "), Some("Right")]) {
         let error = page_through(&with(token)).await.unwrap_err();
-        assert!(matches!(error, OpenError::Unreachable { .. }), "{error}");
-        assert!(error.to_string().contains("AccessDenied: access token missing or wrong"), "{error}");
+        assert!(matches!(error, OpenError::AccessDenied { .. }), "{error}");
+        assert!(error.to_string().contains("access token missing or wrong"), "{error}");
         guest.until_ended_at("access", ended).await;
     }
     assert_eq!(guest.upstream.accepted(), reached);
