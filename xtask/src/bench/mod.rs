@@ -35,13 +35,15 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
     }
 }
 
+/// A release build with the simulator must not lie where release builds are installed from.
+const TARGET: &str = "target/bench";
+
 /// Where the harness looks for the programs under test.
 const BINARIES: &str = "EVIDENT_BIN_DIR";
 
 /// The same command over, with the harness pointed at the release build.
 fn again_with_release_binaries() -> Result<()> {
-    let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-    let binaries = std::path::absolute(std::path::Path::new(&target).join("release"))?;
+    let binaries = std::path::absolute(std::path::Path::new(TARGET).join("release"))?;
     let status =
         Command::new(std::env::current_exe()?).args(std::env::args_os().skip(1)).env(BINARIES, binaries).status()?;
     ensure!(status.success(), "the measurement failed");
@@ -61,7 +63,7 @@ fn build(debug: bool) -> Result<()> {
         "evident-proxy/simulator",
     ]);
     if !debug {
-        cargo.arg("--release");
+        cargo.args(["--release", "--target-dir", TARGET]);
     }
     let status = cargo.status().context("cannot start cargo")?;
     ensure!(status.success(), "the build failed");
