@@ -12,7 +12,8 @@ use ring as backend;
 compile_error!("ratls needs one of the features `aws-lc-rs` and `ring`");
 
 use crate::digest::{Sha256Digest, Sha384Digest, Sha512Digest};
-use backend::{constant_time, digest, hmac, signature};
+use backend::{digest, hmac, signature};
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 /// Name of the backend that computes, for logs and reports.
@@ -61,9 +62,8 @@ fn mac(algorithm: hmac::Algorithm, key: &[u8], parts: &[&[u8]]) -> hmac::Tag {
 }
 
 /// Equality without telling by time where the difference is. Lengths are not secret.
-#[allow(deprecated)] // ring marks this module for a move; both backends still have it under this name
 pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
-    constant_time::verify_slices_are_equal(a, b).is_ok()
+    a.ct_eq(b).into()
 }
 
 /// A signature scheme and the form of key and signature that goes with it.
