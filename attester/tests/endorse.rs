@@ -149,6 +149,25 @@ mod real {
     }
 
     #[tokio::test]
+    async fn an_issuer_in_the_place_of_a_vcek_is_forgotten() {
+        let Some(folder) = evidence::folder("an_issuer_in_the_place_of_a_vcek_is_forgotten") else { return };
+        let cases = evidence::authentic_cases(&folder);
+        let case = cases.iter().find(|case| case.product == "Genoa").unwrap();
+        let server = amd(&folder, &cases).await;
+        let issuer = std::fs::read(folder.join("snp").join(&case.id).join("issuer.der")).unwrap();
+        server.serves(case.vcek_path(), issuer);
+        let cache = tempfile::tempdir().unwrap();
+        let at = UnixTime::parse_rfc3339(&case.at).unwrap();
+        let endorser =
+            || Endorser::new(Some(kds(&server.url, Some(cache.path()), at)), TrustAnchors::amd(), vec![], move || at);
+        let refused = endorser().endorse(&case.report, &[]).await.unwrap_err();
+        assert!(matches!(&refused, EndorseError::Refused(cause) if cause.id() == "E_NO_ENDORSEMENT"), "{refused:?}");
+        // One wrong answer must not last: the service is right again, and so is the next process.
+        server.serves(case.vcek_path(), case.vek.clone());
+        assert!(endorser().endorse(&case.report, &[]).await.is_ok());
+    }
+
+    #[tokio::test]
     async fn a_tampered_cache_is_noticed_and_replaced() {
         let Some(folder) = evidence::folder("a_tampered_cache_is_noticed_and_replaced") else { return };
         let cases = evidence::authentic_cases(&folder);
