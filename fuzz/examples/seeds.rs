@@ -115,6 +115,7 @@ fn guest(inputs: &mut Inputs, mut device: SimulatedAmdSp) {
         index: 0,
         siblings: tree.path(0).expect("leaf 0 is there"),
         hardware: vec![(HardwareFormat::SnpReport, report)],
+        tpm: None,
         endorsements: endorsements.clone(),
         parts: vec![PartInfo {
             name: "settings".to_owned(),

@@ -68,6 +68,7 @@ fn bundle() -> (Bundle, String) {
         index: 0,
         siblings: vec![],
         hardware: vec![(HardwareFormat::SnpReport, report)],
+        tpm: None,
         endorsements: sp.certificates().into_iter().map(certificate).collect(),
         parts: vec![],
         identity: vec![],

@@ -196,6 +196,7 @@ pub(crate) fn attest_body(
         index: attestation.index.into(),
         siblings: attestation.path,
         hardware: vec![(HardwareFormat::SnpReport, batch.report().to_vec())],
+        tpm: None,
         endorsements,
         parts: vec![PartInfo {
             name: "settings".into(),

@@ -76,12 +76,20 @@ pub enum Scheme {
     EcdsaP384Sha384Asn1,
     /// Key: uncompressed point (65 bytes). Signature: DER.
     EcdsaP256Sha256Asn1,
+    /// Key: uncompressed point (65 bytes). Signature: r ‖ s, 64 bytes, big-endian.
+    EcdsaP256Sha256Fixed,
+    /// Key: PKCS#1 `RSAPublicKey`, 2048–4096 bit. Salt of 32 bytes.
+    RsaPssSha256,
     /// Key: PKCS#1 `RSAPublicKey`, 2048–4096 bit. Salt of 48 bytes.
     RsaPssSha384,
+    /// Key: PKCS#1 `RSAPublicKey`, 2048–4096 bit. Salt of 64 bytes.
+    RsaPssSha512,
     /// Key: PKCS#1 `RSAPublicKey`, 2048–4096 bit.
     RsaPkcs1Sha256,
     /// Key: PKCS#1 `RSAPublicKey`, 2048–4096 bit.
     RsaPkcs1Sha384,
+    /// Key: PKCS#1 `RSAPublicKey`, 2048–4096 bit.
+    RsaPkcs1Sha512,
 }
 
 /// The signature is not one by this key over these bytes. Deliberately without a reason.
@@ -95,9 +103,13 @@ pub fn verify(scheme: Scheme, key: &[u8], message: &[u8], signature: &[u8]) -> R
         Scheme::EcdsaP384Sha384Fixed => &signature::ECDSA_P384_SHA384_FIXED,
         Scheme::EcdsaP384Sha384Asn1 => &signature::ECDSA_P384_SHA384_ASN1,
         Scheme::EcdsaP256Sha256Asn1 => &signature::ECDSA_P256_SHA256_ASN1,
+        Scheme::EcdsaP256Sha256Fixed => &signature::ECDSA_P256_SHA256_FIXED,
+        Scheme::RsaPssSha256 => &signature::RSA_PSS_2048_8192_SHA256,
         Scheme::RsaPssSha384 => &signature::RSA_PSS_2048_8192_SHA384,
+        Scheme::RsaPssSha512 => &signature::RSA_PSS_2048_8192_SHA512,
         Scheme::RsaPkcs1Sha256 => &signature::RSA_PKCS1_2048_8192_SHA256,
         Scheme::RsaPkcs1Sha384 => &signature::RSA_PKCS1_2048_8192_SHA384,
+        Scheme::RsaPkcs1Sha512 => &signature::RSA_PKCS1_2048_8192_SHA512,
     };
     signature::UnparsedPublicKey::new(algorithm, key).verify(message, signature).map_err(|_| BadSignature)
 }

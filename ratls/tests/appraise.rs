@@ -90,6 +90,7 @@ fn live_with(change: impl FnOnce(&mut Config), state: impl FnOnce(&mut Statement
         index: 0,
         siblings: vec![],
         hardware: vec![(HardwareFormat::SnpReport, report)],
+        tpm: None,
         endorsements,
         parts: vec![],
         identity: vec![],

@@ -86,6 +86,7 @@ fn vectors() -> Vec<(String, Vec<u8>)> {
         index: 3,
         siblings: tree.path(3).unwrap(),
         hardware: vec![(HardwareFormat::SnpReport, vec![0x55; 8])],
+        tpm: None,
         endorsements: vec![Endorsement { media_type: media::CERTIFICATE.into(), bytes: vec![0x66; 4] }],
         parts: vec![PartInfo {
             name: "settings".into(),

@@ -1,5 +1,7 @@
 //! The body of ATTEST: everything that a verifier needs, and nothing that it may believe before something signed says it.
 
+use std::collections::BTreeMap;
+
 use super::cbor::{CborError, Decoder, Encoder};
 use super::limits::*;
 use crate::digest::{Sha256Digest, bytes_type};
@@ -50,6 +52,39 @@ pub mod media {
     pub const CRL: &str = "application/pkix-crl";
     /// The settings behind statement key 11: deterministic CBOR, a list of [name, value].
     pub const SETTINGS: &str = "application/vnd.evident.settings+cbor";
+    /// A TCG2 (crypto-agile) event log.
+    pub const EVENT_LOG: &str = "application/vnd.evident.tcg2-event-log";
+    /// A binary IMA measurement list.
+    pub const IMA_LOG: &str = "application/vnd.evident.ima-log";
+    /// Google's `VMLaunchEndorsement`.
+    pub const GCE_ENDORSEMENT: &str = "application/vnd.evident.gce-endorsement";
+}
+
+/// Names of parts (key 9) that this version knows.
+pub mod part {
+    /// The settings behind statement key 11.
+    pub const SETTINGS: &str = "settings";
+    /// The firmware's TCG2 event log, as the kernel shows it.
+    pub const EVENT_LOG: &str = "event-log";
+    /// The kernel's IMA measurement list in binary form.
+    pub const IMA_LOG: &str = "ima-log";
+    /// Google's endorsement of its firmware.
+    pub const GCE_ENDORSEMENT: &str = "gce-endorsement";
+}
+
+/// What the guest's TPM quoted (key 7), as received: nothing in it is verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TpmEvidence {
+    /// TPMS_ATTEST, the bytes that were signed.
+    pub attest: Vec<u8>,
+    /// TPMT_SIGNATURE.
+    pub signature: Vec<u8>,
+    /// TPM_ALG_ID of the bank that `pcrs` are of: 0x000B SHA-256, 0x000C SHA-384.
+    pub bank: u16,
+    /// Values of exactly the registers that the quote selects.
+    pub pcrs: BTreeMap<u8, Vec<u8>>,
+    /// TPMT_PUBLIC of the AK.
+    pub public: Vec<u8>,
 }
 
 /// A stapled endorsement: bytes of a media type.
@@ -78,6 +113,8 @@ pub struct Attest {
     pub index: u64,
     pub siblings: Vec<Sibling>,
     pub hardware: Vec<(HardwareFormat, Vec<u8>)>,
+    /// `None` where the platform has no TPM that is asked.
+    pub tpm: Option<TpmEvidence>,
     pub endorsements: Vec<Endorsement>,
     pub parts: Vec<PartInfo>,
     /// DER certificates of a CA chain for the same TLS key, leaf first.
@@ -107,6 +144,7 @@ impl Attest {
     pub fn encode(&self) -> Vec<u8> {
         let mut e = Encoder::new();
         let optional = [
+            self.tpm.is_some(),
             !self.endorsements.is_empty(),
             !self.parts.is_empty(),
             !self.identity.is_empty(),
@@ -122,6 +160,14 @@ impl Attest {
         e.uint(6).array(self.hardware.len());
         for (format, bytes) in &self.hardware {
             e.array(2).uint(*format as u64).bytes(bytes);
+        }
+        if let Some(tpm) = &self.tpm {
+            e.uint(7).map(5).uint(1).bytes(&tpm.attest).uint(2).bytes(&tpm.signature).uint(3).uint(tpm.bank.into());
+            e.uint(4).map(tpm.pcrs.len());
+            for (index, value) in &tpm.pcrs {
+                e.uint((*index).into()).bytes(value);
+            }
+            e.uint(5).bytes(&tpm.public);
         }
         if !self.endorsements.is_empty() {
             e.uint(8).array(self.endorsements.len());
@@ -158,6 +204,7 @@ struct Fields {
     index: Option<u64>,
     siblings: Option<Vec<Sibling>>,
     hardware: Option<Vec<(HardwareFormat, Vec<u8>)>>,
+    tpm: Option<TpmEvidence>,
     endorsements: Vec<Endorsement>,
     parts: Vec<PartInfo>,
     identity: Vec<Vec<u8>>,
@@ -194,6 +241,7 @@ impl Fields {
                     Ok(())
                 })?;
             }
+            7 => self.tpm = Some(tpm(d)?),
             8 => {
                 d.list("endorsements", MAX_ENDORSEMENTS, |d| {
                     let endorsement = d.pair("endorsement", |d| {
@@ -239,6 +287,7 @@ impl Fields {
             index: self.index.ok_or(missing(4))?,
             siblings: self.siblings.ok_or(missing(5))?,
             hardware: self.hardware.ok_or(missing(6))?,
+            tpm: self.tpm,
             endorsements: self.endorsements,
             parts: self.parts,
             identity: self.identity,
@@ -270,6 +319,46 @@ fn hardware_format(value: u64) -> Result<HardwareFormat, CborError> {
         4 => Ok(HardwareFormat::NitroDocument),
         value => Err(CborError::Value { what: "hardware format", value }),
     }
+}
+
+fn tpm(d: &mut Decoder<'_>) -> Result<TpmEvidence, CborError> {
+    const WHAT: &str = "TPM evidence";
+    let (mut attest, mut signature, mut bank, mut public) = (None, None, None, None);
+    let mut pcrs = BTreeMap::new();
+    d.map(WHAT, 5, |d, key| {
+        match key {
+            1 => attest = Some(d.bytes("TPMS_ATTEST", MAX_TPM_STRUCTURE)?.to_vec()),
+            2 => signature = Some(d.bytes("TPMT_SIGNATURE", MAX_TPM_STRUCTURE)?.to_vec()),
+            3 => {
+                let value = d.uint()?;
+                bank = Some(u16::try_from(value).map_err(|_| CborError::Value { what: "PCR bank", value })?);
+            }
+            4 => {
+                d.map("PCR values", MAX_PCRS, |d, index| {
+                    let value = d.bytes("PCR value", MAX_PCR_VALUE)?.to_vec();
+                    match u8::try_from(index) {
+                        Ok(register) if usize::from(register) < MAX_PCRS => pcrs.insert(register, value),
+                        _ => return Err(CborError::Value { what: "PCR", value: index }),
+                    };
+                    Ok(())
+                })?;
+            }
+            5 => public = Some(d.bytes("TPMT_PUBLIC", MAX_TPM_STRUCTURE)?.to_vec()),
+            key => return Err(CborError::UnknownKey { what: WHAT, key }),
+        }
+        Ok(())
+    })?;
+    let missing = |key| CborError::MissingKey { what: WHAT, key };
+    if pcrs.is_empty() {
+        return Err(missing(4));
+    }
+    Ok(TpmEvidence {
+        attest: attest.ok_or(missing(1))?,
+        signature: signature.ok_or(missing(2))?,
+        bank: bank.ok_or(missing(3))?,
+        pcrs,
+        public: public.ok_or(missing(5))?,
+    })
 }
 
 fn part_info(d: &mut Decoder<'_>) -> Result<PartInfo, CborError> {
@@ -310,6 +399,13 @@ pub(crate) fn example() -> Attest {
         index: 1,
         siblings: vec![Sibling::from_bytes([5; 32])],
         hardware: vec![(HardwareFormat::SnpReport, vec![7; 1184])],
+        tpm: Some(TpmEvidence {
+            attest: vec![8; 145],
+            signature: vec![9; 70],
+            bank: 0x000B,
+            pcrs: BTreeMap::from([(0, vec![1; 32]), (23, vec![2; 32])]),
+            public: vec![10; 90],
+        }),
         endorsements: vec![Endorsement { media_type: media::CERTIFICATE.into(), bytes: vec![1, 2] }],
         parts: vec![PartInfo {
             name: "settings".into(),
@@ -332,7 +428,7 @@ mod tests {
     fn comes_back_as_it_went() {
         let attest = example();
         assert_eq!(Attest::parse(&attest.encode()), Ok(attest.clone()));
-        let bare = Attest { endorsements: vec![], parts: vec![], client_evidence_wanted: true, ..attest };
+        let bare = Attest { tpm: None, endorsements: vec![], parts: vec![], client_evidence_wanted: true, ..attest };
         assert_eq!(Attest::parse(&bare.encode()), Ok(bare));
     }
 

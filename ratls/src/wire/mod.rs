@@ -4,6 +4,7 @@
 pub mod attest;
 pub mod cbor;
 pub mod control;
+pub mod credential;
 pub mod frame;
 pub mod limits;
 pub mod parts;

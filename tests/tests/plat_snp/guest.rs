@@ -122,6 +122,7 @@ pub(crate) fn attest(
         index: 0,
         siblings: Vec::new(),
         hardware: vec![(HardwareFormat::SnpReport, report)],
+        tpm: None,
         endorsements: certificates.chain([crl]).collect(),
         parts: Vec::new(),
         identity: Vec::new(),

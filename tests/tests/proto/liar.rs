@@ -137,6 +137,7 @@ impl Liar {
             index: 0,
             siblings: Vec::new(),
             hardware: vec![(HardwareFormat::SnpReport, self.sp.report_with(report_data, |_| ()))],
+            tpm: None,
             endorsements: self.sp.certificates().into_iter().map(certificate).chain([crl]).collect(),
             parts: Vec::new(),
             identity: Vec::new(),

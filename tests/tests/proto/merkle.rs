@@ -229,6 +229,7 @@ impl Batches {
             index: answer.index.into(),
             siblings: answer.path.clone(),
             hardware: vec![(HardwareFormat::SnpReport, answer.batch.report().to_vec())],
+            tpm: None,
             endorsements: self.endorsements.clone(),
             parts: vec![],
             identity: vec![],
