@@ -23,6 +23,7 @@ mod leaf;
 mod pem;
 pub mod pki;
 mod store;
+pub mod tpm;
 mod x509;
 
 pub use amd_sp::{Config, SimulatedAmdSp, Tcb, Vek};

@@ -24,6 +24,7 @@ pub(crate) const FOR_DEMO: &[Package] = &[
     Package { name: "gcc", present: || command("cc"), why: "compiles the C of both crypto backends, and links" },
     Package { name: "curl", present: || command("curl"), why: "a client of the demo" },
     Package { name: "python3", present: || command("python3"), why: "the demo's server and streaming client" },
+    Package { name: "swtpm", present: || command("swtpm"), why: "the TPM of every emulated cloud" },
 ];
 
 pub(crate) const FOR_TESTS: &[Package] = &[
@@ -38,6 +39,7 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     },
     Package { name: "python3", present: || command("python3"), why: "the applications in examples/" },
     Package { name: "python3-venv", present: python_venv, why: "an environment for those applications" },
+    Package { name: "swtpm", present: || command("swtpm"), why: "the TPM of every emulated cloud" },
     Package { name: "systemd", present: || command("systemd-analyze"), why: "checks the service units" },
 ];
 
