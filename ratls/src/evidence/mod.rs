@@ -1,4 +1,7 @@
 //! Parsers of evidence: bytes to typed claims, and nothing about whether they are true.
 
+pub mod hcl;
+pub mod json;
 pub mod snp;
+pub mod svsm;
 pub mod tpm;
