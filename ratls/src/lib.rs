@@ -10,6 +10,8 @@ pub mod crypto;
 pub mod digest;
 pub mod endorsement;
 pub mod evidence;
+pub mod guid;
+pub mod launch;
 pub mod policy;
 pub mod tcb;
 pub mod time;

@@ -1,0 +1,26 @@
+//! The launch digest: what an AMD-SP measures of a guest before its first instruction, computed from the parts.
+//!
+//! ```text
+//! chain     one SHA-384 per page                    machine   hypervisor, vCPUs, their save areas (vmsa, vcpu)
+//! ovmf      the layout that an image asks for       hashes    kernel, initrd, command line through the firmware
+//! recipe    all of it → digest                      cover     what such a digest says of each component
+//! ```
+//!
+//! platforms.md §5. Nothing here is evidence: a digest becomes worth something when a verified report carries the same one.
+
+mod chain;
+mod cover;
+mod hashes;
+mod machine;
+mod ovmf;
+mod recipe;
+mod vcpu;
+mod vmsa;
+
+pub use chain::{PAGE_BYTES, Page, PageChain};
+pub use cover::{Coverage, Covered, Enforcement, Known, LaunchLink, NotCovered};
+pub use hashes::{Ingredient, KernelHashes, MAX_CMDLINE_BYTES};
+pub use machine::{BadVcpuCount, GceHost, Machine, VcpuCount, Vmm};
+pub use ovmf::{MAX_FIRMWARE_BYTES, OvmfError, OvmfLayout, Section, SectionKind};
+pub use recipe::{Firmware, LaunchError, OvmfLaunch, SvsmLaunch};
+pub use vcpu::{GuestFeatures, MAX_VCPUS, UnknownModel, VcpuSignature};

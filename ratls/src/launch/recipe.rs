@@ -1,0 +1,194 @@
+//! A launch digest from what was launched: firmware, optionally kernel, initrd and command line, and the machine.
+//!
+//! Assumes nothing of where the files came from. A recipe knows of each input whether its bytes were here or only a digest of
+//! them, because that is the difference between "recomputed from the binary" and "equal to what somebody named".
+
+use super::chain::{Page, PageChain};
+use super::cover::{Coverage, Enforcement};
+use super::hashes::KernelHashes;
+use super::machine::{ByVcpus, Machine, VcpuCount, Vmm};
+use super::ovmf::{OvmfError, OvmfLayout, SectionKind};
+use super::vcpu::{GuestFeatures, VcpuSignature};
+use crate::crypto::sha384;
+use crate::digest::Sha384Digest;
+use crate::evidence::snp::Measurement;
+
+/// The firmware ends at 4 GiB.
+const FOUR_GIB: u64 = 1 << 32;
+
+/// Why something cannot be measured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    #[error("firmware: {0}")]
+    Firmware(#[from] OvmfError),
+    #[error("SVSM: {0}")]
+    Svsm(OvmfError),
+    /// platforms.md §9 N25: such a firmware would boot any kernel under the same digest.
+    #[error(
+        "a kernel is to be measured, but this firmware has no section for kernel hashes: its launch digest says nothing of the kernel"
+    )]
+    NoKernelHashes,
+    #[error("the hash table does not fit on its page at {0:#x}")]
+    HashTableOffset(u32),
+    #[error("the firmware does not say where further vCPUs start, so it can have only one")]
+    NoResetBlock,
+    #[error("the SVSM's image does not say where it starts")]
+    NoSvsmEntry,
+    #[error("firmware, variables and SVSM do not fit below 4 GiB")]
+    NoRoom,
+}
+
+/// An OVMF image, or what is known of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Firmware {
+    after_pages: Measurement,
+    layout: OvmfLayout,
+    file: Option<Sha384Digest>,
+}
+
+impl Firmware {
+    pub fn from_image(image: &[u8]) -> Result<Firmware, OvmfError> {
+        let layout = OvmfLayout::parse(image)?;
+        let mut chain = PageChain::new();
+        add_below(&mut chain, FOUR_GIB, image)?;
+        Ok(Firmware { after_pages: chain.digest(), layout, file: Some(sha384(&[image])) })
+    }
+
+    /// From the digest after the firmware's own pages, as `sev-snp-measure --mode snp:ovmf-hash` prints it, and the layout.
+    pub fn from_digest(after_pages: Measurement, layout: OvmfLayout) -> Firmware {
+        Firmware { after_pages, layout, file: None }
+    }
+
+    /// The launch digest after the firmware's own pages.
+    pub fn after_pages(&self) -> Measurement {
+        self.after_pages
+    }
+    pub fn layout(&self) -> &OvmfLayout {
+        &self.layout
+    }
+    /// SHA-384 of the file, where it was here: the name under which GCE publishes its firmware.
+    pub fn file_sha384(&self) -> Option<Sha384Digest> {
+        self.file
+    }
+    pub fn is_held(&self) -> bool {
+        self.file.is_some()
+    }
+}
+
+/// Adds `image` as pages that end at `end`; gives where they begin.
+fn add_below(chain: &mut PageChain, end: u64, image: &[u8]) -> Result<u64, OvmfError> {
+    let size = OvmfError::Size { seen: image.len() };
+    let start = u64::try_from(image.len()).ok().and_then(|len| end.checked_sub(len)).ok_or(size.clone())?;
+    chain.add_normal(start, image).map_err(|_| size)?;
+    Ok(start)
+}
+
+/// A guest that starts with OVMF: everything that is measured before the first vCPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OvmfLaunch {
+    firmware: Firmware,
+    kernel: Option<KernelHashes>,
+}
+
+impl OvmfLaunch {
+    /// Refuses kernel hashes that this firmware would not look at.
+    pub fn new(firmware: Firmware, kernel: Option<KernelHashes>) -> Result<OvmfLaunch, LaunchError> {
+        if let Some(kernel) = &kernel {
+            let table = firmware.layout.hash_table_gpa.filter(|_| firmware.layout.takes_kernel_hashes());
+            let table = table.ok_or(LaunchError::NoKernelHashes)?;
+            kernel.page(table).ok_or(LaunchError::HashTableOffset(table))?;
+        }
+        Ok(OvmfLaunch { firmware, kernel })
+    }
+
+    pub fn firmware(&self) -> &Firmware {
+        &self.firmware
+    }
+    pub fn kernel(&self) -> Option<&KernelHashes> {
+        self.kernel.as_ref()
+    }
+
+    /// The digest of this guest on that machine.
+    pub fn digest(&self, machine: &Machine) -> Result<Measurement, LaunchError> {
+        let wanted = machine.vcpus;
+        let mut digests = self.by_vcpus(&self.before_vcpus(machine.vmm), machine.vmm, machine.model, machine.features);
+        digests.find(|(count, _)| *count == wanted).map(|(_, digest)| digest).ok_or(LaunchError::NoResetBlock)
+    }
+
+    pub fn coverage(&self, enforcement: Enforcement) -> Coverage {
+        Coverage::of_ovmf(self, enforcement)
+    }
+
+    pub(super) fn before_vcpus(&self, vmm: Vmm) -> PageChain {
+        let mut chain = PageChain::after(self.firmware.after_pages);
+        let layout = &self.firmware.layout;
+        // EC2 inserts CPUID pages after everything else.
+        let late = |kind| vmm == Vmm::Ec2 && kind == SectionKind::Cpuid;
+        let now = layout.sections.iter().filter(|s| !late(s.kind));
+        for section in now.chain(layout.sections.iter().filter(|s| late(s.kind))) {
+            let gpa = u64::from(section.gpa);
+            let page = match (section.kind, vmm) {
+                (SectionKind::SecMemory, Vmm::Gce(_)) => Page::Unmeasured,
+                (SectionKind::SecMemory | SectionKind::SvsmCallingArea, _) => Page::Zero,
+                (SectionKind::Secrets, _) => Page::Secrets,
+                (SectionKind::Cpuid, _) => Page::Cpuid,
+                (SectionKind::KernelHashes, _) => match self.hash_page() {
+                    None => Page::Zero,
+                    Some(page) => {
+                        chain.add(gpa, Page::Normal(&page));
+                        continue;
+                    }
+                },
+            };
+            chain.repeat(gpa, section.pages, page);
+        }
+        chain
+    }
+
+    fn hash_page(&self) -> Option<[u8; super::chain::PAGE_BYTES]> {
+        self.kernel.as_ref()?.page(self.firmware.layout.hash_table_gpa?)
+    }
+
+    pub(super) fn by_vcpus(
+        &self,
+        before: &PageChain,
+        vmm: Vmm,
+        model: VcpuSignature,
+        features: GuestFeatures,
+    ) -> ByVcpus {
+        ByVcpus::ovmf(*before, vmm, self.firmware.layout.reset_eip, model, features)
+    }
+}
+
+/// Coconut's old `svsm.bin` loader under QEMU: OVMF's pages, the SVSM's below them, and the SVSM's own sections.
+///
+/// Newer Coconut is launched from an IGVM file. See [`super::vmsa`] for what is unverified here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SvsmLaunch {
+    before_vcpus: PageChain,
+    entry: u32,
+}
+
+impl SvsmLaunch {
+    /// `vars_bytes` is the size of the variable store between the two images.
+    pub fn new(ovmf: &[u8], svsm: &[u8], vars_bytes: u32) -> Result<SvsmLaunch, LaunchError> {
+        OvmfLayout::parse(ovmf)?;
+        let layout = OvmfLayout::parse(svsm).map_err(LaunchError::Svsm)?;
+        let mut chain = PageChain::new();
+        let ovmf_start = add_below(&mut chain, FOUR_GIB, ovmf)?;
+        let svsm_end = ovmf_start.checked_sub(u64::from(vars_bytes)).ok_or(LaunchError::NoRoom)?;
+        let svsm_start = add_below(&mut chain, svsm_end, svsm).map_err(LaunchError::Svsm)?;
+        let start = u32::try_from(svsm_start).map_err(|_| LaunchError::NoRoom)?;
+        let offset = layout.svsm_entry.ok_or(LaunchError::NoSvsmEntry)?;
+        let entry = start.checked_add(offset).ok_or(LaunchError::NoRoom)?;
+        let launch = OvmfLaunch::new(Firmware::from_digest(chain.digest(), layout), None)?;
+        Ok(SvsmLaunch { before_vcpus: launch.before_vcpus(Vmm::Qemu), entry })
+    }
+
+    pub fn digest(&self, vcpus: VcpuCount, model: VcpuSignature) -> Measurement {
+        let mut digests = ByVcpus::svsm_on_qemu(self.before_vcpus, self.entry, model);
+        let found = digests.find(|(count, _)| *count == vcpus);
+        found.map(|(_, digest)| digest).expect("every SVSM vCPU has a save area")
+    }
+}
