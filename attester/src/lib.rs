@@ -1,7 +1,7 @@
 //! The guest's side of attestation: report devices, the endorsements of their signatures, and the batcher.
 //!
 //! ```text
-//!  TLS driver ── ChannelLeaf ──▶ batcher ── one request per batch ──▶ ReportDevice   configfs-tsm, /dev/sev-guest, simulator
+//!  TLS driver ── ChannelLeaf ──▶ batcher ── one request per batch ──▶ Platform ──▶ ReportDevice   configfs-tsm, /dev/sev-guest, simulator
 //!                    ▲               │
 //!                    └── Attestation ┘          endorse ◀── certificate table, else kds ──▶ AMD's KDS
 //! ```
@@ -16,9 +16,11 @@ pub mod detect;
 pub mod device;
 pub mod endorse;
 pub mod kds;
+pub mod platform;
 pub mod sev_guest;
 
 pub use batcher::{AttestError, AttestHandle, Attestation, BatchEvidence, Batcher};
 pub use device::{DeviceError, DeviceReport, Pace, ReportDevice};
 pub use endorse::{EndorseError, Endorsed, Endorser, Standing};
 pub use kds::Kds;
+pub use platform::{PlainSnp, Platform};

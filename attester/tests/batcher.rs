@@ -3,12 +3,13 @@
 #![allow(clippy::unwrap_used)] // all of this is test code
 
 use attester::batcher::{Observer, Settings, StatementContext};
-use attester::{AttestError, AttestHandle, Attestation, Batcher, DeviceError, DeviceReport, Pace, ReportDevice};
+use attester::{
+    AttestError, AttestHandle, Attestation, Batcher, DeviceError, DeviceReport, Pace, PlainSnp, ReportDevice,
+};
 use ratls::binding::merkle::root_from_path;
 use ratls::binding::statement::Epoch;
 use ratls::binding::{
-    ChannelLeaf, ExporterSecret, KeyLeaf, LeafHash, Profile, Purpose, Role, SpkiDigest, Statement, UpstreamScope,
-    binder,
+    ChannelLeaf, ExporterSecret, KeyLeaf, LeafHash, Purpose, Role, SpkiDigest, Statement, UpstreamScope, binder,
 };
 use ratls::digest::Sha256Digest;
 use std::net::IpAddr;
@@ -94,7 +95,6 @@ impl Setup {
         let device =
             Gated { orders: self.gated.then_some(orders), pace: self.pace, started: started.clone(), lies: self.lies };
         let context = StatementContext {
-            profile: Profile::Snp,
             spki: spki(),
             epoch: Epoch::from_bytes([7; 16]),
             config: Sha256Digest::from_bytes([8; 32]),
@@ -103,7 +103,8 @@ impl Setup {
             unix_ms: Box::new(|| 1_800_000_000_000),
         };
         let batches = Arc::new(Batches::default());
-        let (batcher, handle) = Batcher::new(Box::new(device), context, self.settings, batches.clone());
+        let (batcher, handle) =
+            Batcher::new(Box::new(PlainSnp::new(Box::new(device))), context, self.settings, batches.clone());
         Rig { handle, gate: Some(gate), started, batches, run: tokio::spawn(batcher.run()) }
     }
 }

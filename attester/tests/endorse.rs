@@ -12,11 +12,11 @@ mod kds_server;
 use attester::batcher::{Settings as BatcherSettings, StatementContext};
 use attester::kds::Settings;
 use attester::{
-    Batcher, DeviceError, DeviceReport, EndorseError, Endorsed, Endorser, Kds, Pace, ReportDevice, Standing,
+    Batcher, DeviceError, DeviceReport, EndorseError, Endorsed, Endorser, Kds, Pace, PlainSnp, ReportDevice, Standing,
 };
 use kds_server::{KdsServer, Trouble};
 use ratls::binding::statement::Epoch;
-use ratls::binding::{KeyLeaf, Profile, SpkiDigest, UpstreamScope};
+use ratls::binding::{KeyLeaf, SpkiDigest, UpstreamScope};
 use ratls::digest::Sha256Digest;
 use ratls::endorsement::{CrlStatus, TrustAnchors};
 use ratls::tcb::Product;
@@ -414,7 +414,6 @@ async fn the_standing_follows_a_firmware_update_and_recovers_from_a_service_that
     let device = Updatable { before, after, updated: updated.clone() };
     let spki = SpkiDigest::from_bytes([1; 32]);
     let context = StatementContext {
-        profile: Profile::Snp,
         spki,
         epoch: Epoch::from_bytes([2; 16]),
         config: Sha256Digest::from_bytes([3; 32]),
@@ -423,7 +422,7 @@ async fn the_standing_follows_a_firmware_update_and_recovers_from_a_service_that
         unix_ms: Box::new(|| 0),
     };
     let settings = BatcherSettings { max_pending: 10, max_per_source: 10 };
-    let (batcher, handle) = Batcher::new(Box::new(device), context, settings, Arc::new(()));
+    let (batcher, handle) = Batcher::new(Box::new(PlainSnp::new(Box::new(device))), context, settings, Arc::new(()));
     let batcher = tokio::spawn(batcher.run());
     let (publisher, mut standing) = watch::channel(Standing::Pending);
     let endorser = tokio::spawn(simulated.endorser().run(handle.latest(), publisher));

@@ -15,32 +15,31 @@ use attester::endorse::Endorser;
 use proxy_core::tasks::Tasks;
 use ratls::appraise::appraise;
 use ratls::binding::statement::Epoch;
-use ratls::binding::{ChannelLeaf, ExporterSecret, Profile, Role, UpstreamScope};
+use ratls::binding::{ChannelLeaf, ExporterSecret, Role, UpstreamScope};
 use ratls::bundle::Bundle;
-use ratls::crypto::sha256;
 use ratls::verify::verify_bundle;
 
 use crate::cli::EvidenceFlags;
 use crate::config::Device;
 use crate::identity::GuestKey;
 use crate::serve::attest_body;
-use crate::start::{kds, now, open_device, random, settings_bytes, unix_ms};
+use crate::start::{kds, now, open_platform, random, settings_part, unix_ms};
 
 pub async fn run(flags: EvidenceFlags) -> Result<ExitCode> {
     let config = Device::load(&flags.device)?;
-    let (device, anchors) = open_device(&config)?;
+    let (platform, anchors) = open_platform(&config)?;
     let key = GuestKey::generate(&[], now())?;
-    let settings = settings_bytes(&[]);
+    let settings = settings_part(&[])?;
     let context = StatementContext {
-        profile: Profile::Snp,
         spki: key.spki(),
         epoch: Epoch::from_bytes(random()?),
-        config: sha256(&[&settings]),
+        config: settings.info().digest,
         names: vec![],
         upstream_scope: UpstreamScope::InsideGuest,
         unix_ms: Box::new(unix_ms),
     };
-    let (batcher, attest) = Batcher::new(device, context, Settings { max_pending: 1, max_per_source: 1 }, Arc::new(()));
+    let (batcher, attest) =
+        Batcher::new(platform, context, Settings { max_pending: 1, max_per_source: 1 }, Arc::new(()));
     let tasks = Tasks::new();
     tasks.spawn("batcher", async move {
         let Err(error) = batcher.run().await;
@@ -53,8 +52,11 @@ pub async fn run(flags: EvidenceFlags) -> Result<ExitCode> {
     let endorser = Endorser::new(kds(&config)?, anchors.clone(), config.certificates.clone(), now);
     let endorsed = endorser.endorse(attestation.batch.report(), attestation.batch.certificates()).await?;
     let bundle = Bundle {
+        parts: std::iter::once(&settings)
+            .chain(attestation.batch.parts())
+            .map(|part| (part.info().digest, part.bytes().to_vec()))
+            .collect(),
         attest: attest_body(attestation, endorsed.staple().to_vec(), &settings, Duration::from_secs(1)),
-        parts: [(sha256(&[&settings]), settings)].into(),
         leaf_certificate: key.lean_identity(now())?.chain.remove(0).to_vec(),
         bind: exporter.bind_initial(),
         received: now(),

@@ -9,6 +9,7 @@
 
 #![warn(clippy::unwrap_used)]
 
+pub mod asked;
 pub mod cli;
 pub mod config;
 pub mod evidence;

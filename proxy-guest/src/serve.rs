@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use attester::endorse::Standing;
+use attester::platform::Part;
 use attester::{AttestError, AttestHandle, Attestation};
 use proxy_core::framing::Framed;
 use proxy_core::limits::PerSource;
@@ -23,7 +24,7 @@ use proxy_core::tasks::Tasks;
 use proxy_core::tls::{Hello, ServerTls};
 use ratls::binding::{ChannelLeaf, Role, SpkiDigest};
 use ratls::wire::ALPN;
-use ratls::wire::attest::{Attest, AttestPurpose, Endorsement, HardwareFormat, PartInfo, media};
+use ratls::wire::attest::{Attest, AttestPurpose, Endorsement};
 use ratls::wire::control::{Close, CloseCode};
 use ratls::wire::frame::FrameType;
 use ratls::wire::limits::MAX_ATTEST;
@@ -31,6 +32,7 @@ use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::asked::{Asked, PartBudget};
 use crate::plain::Plain;
 use crate::session::Session;
 use crate::tokens::Tokens;
@@ -65,7 +67,9 @@ pub struct Guest {
     pub attest: AttestHandle,
     pub standing: watch::Receiver<Standing>,
     /// The effective settings behind statement key 11, served as a part.
-    pub settings: Vec<u8>,
+    pub settings: Part,
+    /// Bytes of parts that one source may fetch.
+    pub part_budget: PartBudget,
     pub upstream: Addr,
     /// Names that OPEN may ask for; empty: any, the upstream is the same.
     pub names: Vec<String>,
@@ -119,14 +123,16 @@ impl Guest {
         let leaf = ChannelLeaf::initial(Role::Server, &self.spki, &exporter);
         let attested = self.evidence_and_handshake(&mut tls, leaf, peer, handshake_ends).await?;
         let mut framed = Framed::new(tls);
-        match attested {
+        let asked = match attested {
             Ok(attestation) => {
+                let asked = Asked::new(attestation.batch.clone());
                 let attest = attest_body(attestation, self.staple(), &self.settings, self.deadlines.pool_idle);
                 if attest.len() > MAX_ATTEST {
                     return Err(End::new("attest", "the ATTEST is larger than its limit"));
                 }
                 until("attest", handshake_ends + self.deadlines.attest, framed.write(FrameType::Attest, &attest))
                     .await?;
+                asked
             }
             Err(error) => {
                 let close = unavailable(&error);
@@ -134,12 +140,12 @@ impl Guest {
                 framed.close(&close).await;
                 return Err(End::new("attest", error));
             }
-        }
+        };
         // Nothing but evidence has gone out so far; what comes in counts only after the client's Finished.
         until("handshake", handshake_ends.max(Instant::now()), framed.stream_mut().finish_handshake()).await?;
         framed.stream().check_profile(Some(ALPN)).map_err(at("handshake"))?;
         let _open = self.metrics.connection(Kind::Attested);
-        let session = Session { guest: self, peer, ends: started + self.deadlines.lifetime, accepted: 0 };
+        let session = Session { guest: self, peer, ends: started + self.deadlines.lifetime, accepted: 0, asked };
         // The exporter secret lives as long as the connection does and is wiped with it.
         let result = session.run(framed).await;
         drop(exporter);
@@ -181,29 +187,26 @@ impl Guest {
     }
 }
 
-/// The body of the first ATTEST of a connection. `settings` are the bytes behind the statement's `config`.
+/// The body of the first ATTEST of a connection. `settings` are the bytes behind the statement's `config`; `endorsements` those of the
+/// report, to which the AK's are added.
 pub(crate) fn attest_body(
     attestation: Attestation,
-    endorsements: Vec<Endorsement>,
-    settings: &[u8],
+    mut endorsements: Vec<Endorsement>,
+    settings: &Part,
     pool_idle: Duration,
 ) -> Vec<u8> {
     let batch = &attestation.batch;
+    endorsements.extend_from_slice(batch.ak_certificates());
     Attest {
         purpose: AttestPurpose::Initial,
         seq: 0,
         statement: batch.statement().to_vec(),
         index: attestation.index.into(),
         siblings: attestation.path,
-        hardware: vec![(HardwareFormat::SnpReport, batch.report().to_vec())],
-        tpm: None,
+        hardware: batch.hardware().to_vec(),
+        tpm: batch.tpm().cloned(),
         endorsements,
-        parts: vec![PartInfo {
-            name: "settings".into(),
-            digest: ratls::crypto::sha256(&[settings]),
-            length: u32::try_from(settings.len()).unwrap_or(u32::MAX),
-            media_type: media::SETTINGS.into(),
-        }],
+        parts: std::iter::once(settings).chain(batch.parts()).map(|part| part.info().clone()).collect(),
         identity: vec![],
         client_evidence_wanted: false,
         features: 0,

@@ -1,6 +1,6 @@
-//! An attested connection after its ATTEST: parts on request, and tunnels, one after the other.
+//! An attested connection after its ATTEST: what the client asks of the evidence, and tunnels, one after the other.
 //!
-//! Between tunnels only OPEN, WANT and CLOSE may come; after a REFUSE, what the client had already sent for that tunnel is
+//! Between tunnels only OPEN, WANT, CRED and CLOSE may come; after a REFUSE, what the client had already sent for that tunnel is
 //! discarded. An upstream that fails is the tunnel's misfortune, not the connection's.
 
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use proxy_core::relay::{RelayEnd, RelayLimits, relay};
 use proxy_core::tunnel::{Traffic, TunnelStream};
 use ratls::wire::control::{Accept, Close, CloseCode, Mode, Open, Refuse, RefuseCode};
 use ratls::wire::frame::FrameType;
-use ratls::wire::parts::{encode_parts, parse_want};
 use tokio::time::{Instant, timeout_at};
 
+use crate::asked::{Asked, Refused, Room};
 use crate::serve::{End, Guest, Tls, within};
 
 /// An attested connection: tunnels, one after the other.
@@ -27,6 +27,7 @@ pub(crate) struct Session<'a> {
     pub(crate) ends: Instant,
     /// Tunnels accepted so far.
     pub(crate) accepted: u64,
+    pub(crate) asked: Asked,
 }
 
 /// For a client to verify the evidence and send OPEN, before its connection counts as idle.
@@ -57,7 +58,6 @@ impl Session<'_> {
         // After REFUSE, DATA and FIN of that tunnel may still be under way.
         let mut discarding = false;
         let (mut refusals, mut discarded) = (0, 0);
-        let mut parts_left: u32 = 4;
         loop {
             let frame = tokio::select! {
                 frame = self.next_frame(&mut framed) => frame,
@@ -85,9 +85,11 @@ impl Session<'_> {
                 }
             };
             match frame.kind {
-                FrameType::Want if parts_left > 0 => {
-                    parts_left -= 1;
-                    self.answer_want(&mut framed, &frame.body).await?;
+                FrameType::Want | FrameType::Cred => {
+                    if let Err(Refused { close, why }) = self.answer(&mut framed, &frame).await? {
+                        framed.close(&Close { accepted: self.accepted, ..close }).await;
+                        return Err(End::new("asked", why));
+                    }
                 }
                 FrameType::Data | FrameType::Fin if discarding && discarded < MAX_DISCARDED => {
                     discarded += frame.body.len();
@@ -153,16 +155,13 @@ impl Session<'_> {
         Err(End::new("frames", error))
     }
 
-    async fn answer_want(&self, framed: &mut Framed<Tls>, body: &[u8]) -> Result<(), End> {
-        let wanted = parse_want(body).map_err(|e| End::new("want", e))?;
-        let settings = ratls::crypto::sha256(&[&self.guest.settings]);
-        // An item that was not listed is not answered: the client knows what was listed.
-        if wanted.contains(&settings) {
-            for part in encode_parts(&settings, &self.guest.settings) {
-                within("part", self.guest.deadlines.attest, framed.write(FrameType::Part, &part)).await?;
-            }
+    async fn answer(&mut self, framed: &mut Framed<Tls>, question: &Frame) -> Result<Result<(), Refused>, End> {
+        let Guest { settings, part_budget: budget, deadlines, attest, .. } = self.guest;
+        let deadline = deadlines.attest;
+        match question.kind {
+            FrameType::Cred => self.asked.credential(framed, &question.body, attest.activator(), deadline).await,
+            _ => self.asked.want(framed, &question.body, self.peer, &Room { settings, budget, deadline }).await,
         }
-        Ok(())
     }
 
     async fn open(&mut self, mut framed: Framed<Tls>, open: Open) -> Result<Next, End> {
@@ -186,6 +185,7 @@ impl Session<'_> {
         let accept = Accept { number: open.number, max_lifetime_secs: left.as_secs() };
         within("accept", self.guest.deadlines.handshake, framed.write(FrameType::Accept, &accept.encode())).await?;
         self.accepted += 1;
+        self.asked.decided();
         self.relay(framed, upstream).await
     }
 

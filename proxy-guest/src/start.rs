@@ -13,7 +13,8 @@ use attester::batcher::{AttestHandle, Batcher, Observer, Settings, StatementCont
 use attester::detect::{self, Places};
 use attester::endorse::{Endorser, Standing};
 use attester::kds::{self, Kds};
-use attester::{DeviceError, ReportDevice};
+use attester::platform::{Part, Platform};
+use attester::{DeviceError, PlainSnp};
 use proxy_core::duration::Timeout;
 use proxy_core::limits::PerSource;
 use proxy_core::metrics::{Metrics, Outcome};
@@ -21,19 +22,20 @@ use proxy_core::tasks::Tasks;
 use proxy_core::tls::{ServerIdentity, provider, server_config};
 use ratls::appraise::{AttestationResult, Severity, appraise};
 use ratls::binding::statement::Epoch;
-use ratls::binding::{KeyLeaf, Profile, UpstreamScope};
+use ratls::binding::{KeyLeaf, UpstreamScope};
 use ratls::cert::KeyEvidence;
-use ratls::crypto::sha256;
 use ratls::endorsement::TrustAnchors;
 use ratls::time::UnixTime;
 use ratls::verify::verify_key;
 use ratls::wire::ALPN;
+use ratls::wire::attest::{media, part};
 use ratls::wire::cbor::Encoder;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::config::{self, Access, Config, PlainClients, Platform, Scope, UpstreamMode};
+use crate::asked::PartBudget;
+use crate::config::{self, Access, Config, PlainClients, Scope, UpstreamMode};
 use crate::identity::GuestKey;
 use crate::plain::Plain;
 use crate::serve::{Deadlines, Guest, PlainService};
@@ -61,7 +63,13 @@ pub fn random<const N: usize>() -> Result<[u8; N]> {
     Ok(bytes)
 }
 
-/// The bytes behind statement key 11: deterministic CBOR of a list of [name, value].
+/// The bytes behind statement key 11, as they are listed and fetched.
+pub fn settings_part(settings: &[(&'static str, String)]) -> Result<Part> {
+    let bytes = settings_bytes(settings);
+    Part::new(part::SETTINGS, media::SETTINGS, bytes).context("the settings are larger than what can be sent")
+}
+
+/// Deterministic CBOR of a list of [name, value].
 pub fn settings_bytes(settings: &[(&'static str, String)]) -> Vec<u8> {
     let mut e = Encoder::new();
     e.array(settings.len());
@@ -71,22 +79,22 @@ pub fn settings_bytes(settings: &[(&'static str, String)]) -> Vec<u8> {
     e.finish()
 }
 
-/// The report device of this guest, and the roots that its evidence ends in.
-pub fn open_device(config: &config::Device) -> Result<(Box<dyn ReportDevice>, TrustAnchors)> {
+/// The machine that this guest runs on, and the roots that its evidence ends in.
+pub fn open_platform(config: &config::Device) -> Result<(Box<dyn Platform>, TrustAnchors)> {
     #[cfg(feature = "simulator")]
     if let Some(simulate) = &config.simulate {
         let dir = simulate.dir.as_deref().unwrap_or(Path::new(crate::simulate::DEFAULT_DIR));
         let device = crate::simulate::open(dir)?;
         let anchors = TrustAnchors::amd().with_simulator_root(device.root_pem().as_bytes())?;
-        return Ok((Box::new(device), anchors));
+        return Ok((Box::new(PlainSnp::new(Box::new(device))), anchors));
     }
     match config.platform {
-        Platform::Auto | Platform::Snp => {}
+        config::Platform::Auto | config::Platform::Snp => {}
         other => bail!("platform {other} is not supported by this version; it supports snp"),
     }
     let places = Places::of_this_machine(config.configfs_entry.clone());
     let device = detect::open(&places, config.vmpl)?;
-    Ok((device, TrustAnchors::amd()))
+    Ok((Box::new(PlainSnp::new(device)), TrustAnchors::amd()))
 }
 
 /// A guest that is ready to serve.
@@ -99,28 +107,29 @@ pub struct Ready {
     pub result: AttestationResult,
 }
 
-/// Opens the device that `config` names and starts on it.
+/// Opens the platform that `config` names and starts on it.
 pub async fn start(config: &Config, metrics: Arc<Metrics>, tasks: Tasks, background: Tasks) -> Result<Ready> {
-    let (device, anchors) = open_device(&config.device)?;
-    start_on(device, anchors, config, metrics, tasks, background).await
+    let (platform, anchors) = open_platform(&config.device)?;
+    start_on(platform, anchors, config, metrics, tasks, background).await
 }
 
-/// Starts the device's tasks and verifies the first evidence, which must end in `anchors`.
+/// Starts the platform's tasks and verifies the first evidence, which must end in `anchors`.
 pub async fn start_on(
-    device: Box<dyn ReportDevice>,
+    platform: Box<dyn Platform>,
     anchors: TrustAnchors,
     config: &Config,
     metrics: Arc<Metrics>,
     tasks: Tasks,
     background: Tasks,
 ) -> Result<Ready> {
-    if device.simulated() {
-        tracing::warn!(device = %device.describe(), "SIMULATED, PROVES NOTHING");
+    let profile = platform.profile();
+    if platform.simulated() {
+        tracing::warn!(device = %platform.describe(), %profile, "SIMULATED, PROVES NOTHING");
     } else {
-        tracing::info!(device = %device.describe(), "report device");
+        tracing::info!(device = %platform.describe(), %profile, "report device");
     }
     let key = Arc::new(GuestKey::generate(&config.names, now())?);
-    let settings = settings_bytes(&config.measured_settings());
+    let settings = settings_part(&config.measured_settings())?;
     let limits = &config.limits;
     let batch_settings = Settings {
         max_pending: limits.max_pending_leaves.get(),
@@ -129,7 +138,7 @@ pub async fn start_on(
     let context = statement_context(config, &key, &settings)?;
     let (failing, device_failure) = watch::channel(None);
     let observer = Arc::new(ReportCounter { metrics: metrics.clone(), failing });
-    let (batcher, attest) = Batcher::new(device, context, batch_settings, observer);
+    let (batcher, attest) = Batcher::new(platform, context, batch_settings, observer);
     background.spawn("batcher", async move {
         let Err(error) = batcher.run().await;
         tracing::error!(%error, "the batcher ended; no evidence can be had any more");
@@ -173,6 +182,7 @@ pub async fn start_on(
         attest,
         standing: standing.clone(),
         settings,
+        part_budget: PartBudget::new(limits.max_part_bytes_per_source.get()),
         upstream: config.upstream.addr.clone(),
         names: config.names.clone(),
         tokens: match &config.access {
@@ -187,12 +197,11 @@ pub async fn start_on(
     Ok(Ready { guest: Arc::new(guest), standing, device_failure, result })
 }
 
-fn statement_context(config: &Config, key: &GuestKey, settings: &[u8]) -> Result<StatementContext> {
+fn statement_context(config: &Config, key: &GuestKey, settings: &Part) -> Result<StatementContext> {
     Ok(StatementContext {
-        profile: Profile::Snp,
         spki: key.spki(),
         epoch: Epoch::from_bytes(random()?),
-        config: sha256(&[settings]),
+        config: settings.info().digest,
         names: config.names.clone(),
         upstream_scope: match config.upstream.scope {
             Scope::InsideGuest => UpstreamScope::InsideGuest,

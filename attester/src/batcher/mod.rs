@@ -1,5 +1,6 @@
 //! One report for everything that waits: the leaves of live connections become a tree, its root a statement, and the statement's
-//! binder the REPORT_DATA of one report (docs/protocol.md, "Binding"; decision 16).
+//! binder what one request of the platform carries (docs/protocol.md, "Binding"; decision 16): one report, and one quote where there is a
+//! TPM, whatever the size of the batch.
 //!
 //! Where the device is idle and its pace allows, a request starts at once with all that is pending; else everything waits for the
 //! running request. There is no timer that collects. So nobody waits longer than twice the larger of device time and minimum
@@ -12,12 +13,14 @@ mod pacer;
 mod pending;
 mod worker;
 
-use crate::device::{DeviceError, ReportDevice};
+use crate::device::DeviceError;
+use crate::platform::{Activator, Boot, Gathered, Part, Platform};
 use pacer::Pacer;
 use pending::{Queue, Work};
 use ratls::binding::statement::Epoch;
-use ratls::binding::{ChannelLeaf, KeyLeaf, LeafHash, Profile, Purpose, Sibling, SpkiDigest, Tree, UpstreamScope};
+use ratls::binding::{ChannelLeaf, KeyLeaf, LeafHash, Purpose, Sibling, SpkiDigest, Tree, UpstreamScope};
 use ratls::digest::Sha256Digest;
+use ratls::wire::attest::{Endorsement, HardwareFormat, TpmEvidence};
 use std::convert::Infallible;
 use std::fmt;
 use std::net::IpAddr;
@@ -43,9 +46,8 @@ pub struct Settings {
     pub max_per_source: usize,
 }
 
-/// What every statement of this process says.
+/// What every statement of this process says; the profile, the AK and the event log are the platform's.
 pub struct StatementContext {
-    pub profile: Profile,
     /// Of the TLS key that the guest shows on attested connections.
     pub spki: SpkiDigest,
     /// Random, new per process start.
@@ -59,26 +61,42 @@ pub struct StatementContext {
     pub unix_ms: Box<dyn Fn() -> u64 + Send>,
 }
 
-/// What one request of the device brought. Shared by all connections of the batch.
+/// What one request of the platform brought. Shared by all connections of the batch.
 pub struct BatchEvidence {
     statement: Vec<u8>,
-    report: Vec<u8>,
-    certificates: Vec<u8>,
+    gathered: Gathered,
+    boot: Arc<Boot>,
     tree: Tree,
 }
 
 impl BatchEvidence {
-    /// The statement, exactly as hashed into REPORT_DATA and to be sent.
+    /// The statement, exactly as hashed into the binder and to be sent.
     pub fn statement(&self) -> &[u8] {
         &self.statement
     }
-    /// The report, as signed.
+    /// The SNP report, as signed.
     pub fn report(&self) -> &[u8] {
-        &self.report
+        &self.gathered.report
     }
     /// The certificate table that came with it; untrusted, and empty where the host gave none.
     pub fn certificates(&self) -> &[u8] {
-        &self.certificates
+        &self.gathered.certificates
+    }
+    /// What goes into ATTEST as hardware evidence; the report stands in it.
+    pub fn hardware(&self) -> &[(HardwareFormat, Vec<u8>)] {
+        &self.gathered.hardware
+    }
+    /// The TPM's quote, where there is one.
+    pub fn tpm(&self) -> Option<&TpmEvidence> {
+        self.gathered.tpm.as_ref()
+    }
+    /// The AK's certificate and those of its CAs.
+    pub fn ak_certificates(&self) -> &[Endorsement] {
+        &self.boot.ak_certificates
+    }
+    /// What WANT may ask for, beside the settings.
+    pub fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.boot.event_log.iter().chain(&self.gathered.parts)
     }
     /// Leaves in the tree.
     pub fn n(&self) -> u32 {
@@ -145,6 +163,7 @@ pub struct AttestHandle {
     queue: Arc<Queue>,
     observer: Arc<dyn Observer>,
     latest: watch::Receiver<Option<Arc<BatchEvidence>>>,
+    activator: Option<Activator>,
 }
 
 impl AttestHandle {
@@ -163,6 +182,11 @@ impl AttestHandle {
     /// The evidence of the last request that succeeded, for whoever keeps its endorsements at hand.
     pub fn latest(&self) -> watch::Receiver<Option<Arc<BatchEvidence>>> {
         self.latest.clone()
+    }
+
+    /// Who answers a CRED; `None` where the platform has no such question.
+    pub fn activator(&self) -> Option<&Activator> {
+        self.activator.as_ref()
     }
 }
 
@@ -189,16 +213,21 @@ pub struct Batcher {
 impl Batcher {
     /// The handle answers as soon as [`Batcher::run`] is polled.
     pub fn new(
-        device: Box<dyn ReportDevice>,
+        platform: Box<dyn Platform>,
         context: StatementContext,
         settings: Settings,
         observer: Arc<dyn Observer>,
     ) -> (Batcher, AttestHandle) {
-        let pacer = Pacer::new(device.pace());
+        let pacer = Pacer::new(platform.pace());
         let queue = Arc::new(Queue::new(settings, pacer.min_interval().max(SHORTEST_RETRY)));
         let (latest, receiver) = watch::channel(None);
-        let handle = AttestHandle { queue: queue.clone(), observer: observer.clone(), latest: receiver };
-        let worker = Worker { device, context, counter: 0 };
+        let handle = AttestHandle {
+            queue: queue.clone(),
+            observer: observer.clone(),
+            latest: receiver,
+            activator: platform.activator(),
+        };
+        let worker = Worker { platform, context, counter: 0 };
         (Batcher { queue, observer, latest, pacer, worker }, handle)
     }
 

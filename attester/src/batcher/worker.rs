@@ -1,15 +1,19 @@
 //! The thread of the device: leaves in, evidence out. Everything that takes long happens here and not on the runtime.
 
 use crate::batcher::{BatchEvidence, StatementContext};
-use crate::device::{DeviceError, DeviceReport, ReportDevice};
+use crate::device::DeviceError;
+use crate::platform::{Boot, Platform};
+use ratls::binding::statement::LogDigest;
 use ratls::binding::{LeafHash, Purpose, Statement, Tree, binder};
+use ratls::crypto::sha256;
+use ratls::wire::attest::PartInfo;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// One request of the device.
+/// One request of the platform.
 pub(super) struct Job {
     pub(super) purpose: Purpose,
     /// 1 to `MAX_LEAVES`.
@@ -19,14 +23,14 @@ pub(super) struct Job {
 
 pub(super) struct Done {
     pub(super) result: Result<Arc<BatchEvidence>, DeviceError>,
-    /// When the device was asked.
+    /// When the platform was asked.
     pub(super) asked: Instant,
-    /// Time that the device took, without hashing.
+    /// Time that the platform took, without hashing.
     pub(super) took: Duration,
 }
 
 pub(super) struct Worker {
-    pub(super) device: Box<dyn ReportDevice>,
+    pub(super) platform: Box<dyn Platform>,
     pub(super) context: StatementContext,
     /// Of the last statement; every request has a higher one, whether it succeeds or not.
     pub(super) counter: u64,
@@ -45,35 +49,36 @@ impl Worker {
     fn answer(&mut self, purpose: Purpose, leaves: &[LeafHash]) -> Done {
         let tree = Tree::build(leaves).expect("the queue gives 1 to MAX_LEAVES leaves");
         self.counter += 1;
-        let statement = self.statement(purpose, &tree).encode();
-        let report_data = binder(&statement);
+        let boot = self.platform.boot();
+        let statement = self.statement(purpose, &tree, &boot).encode();
         let asked = Instant::now();
-        let answer = self.device.report(report_data.as_bytes());
+        let answer = self.platform.gather(&binder(&statement));
         let took = asked.elapsed();
-        let result = answer.and_then(|DeviceReport { report, certificates }| {
-            // The devices check this too; here it holds for every implementation of the trait.
-            let checked = DeviceReport::over(report_data.as_bytes(), report, certificates)?;
-            Ok(Arc::new(BatchEvidence { statement, report: checked.report, certificates: checked.certificates, tree }))
-        });
+        let result = answer.map(|gathered| Arc::new(BatchEvidence { statement, gathered, boot, tree }));
         Done { result, asked, took }
     }
 
-    fn statement(&self, purpose: Purpose, tree: &Tree) -> Statement {
-        let StatementContext { profile, spki, epoch, config, names, upstream_scope, unix_ms } = &self.context;
+    fn statement(&self, purpose: Purpose, tree: &Tree, boot: &Boot) -> Statement {
+        let StatementContext { spki, epoch, config, names, upstream_scope, unix_ms } = &self.context;
         Statement {
-            profile: *profile,
+            profile: self.platform.profile(),
             purpose,
             root: tree.root(),
             n: tree.n(),
             spki: *spki,
             epoch: *epoch,
             counter: self.counter,
-            ak: None,
-            logs: Vec::new(),
+            ak: boot.ak.as_ref().map(|public| sha256(&[public])),
+            logs: boot.event_log.iter().map(|log| log_digest(log.info())).collect(),
             config: *config,
             names: names.clone(),
             time_ms: unix_ms(),
             upstream_scope: *upstream_scope,
         }
     }
+}
+
+/// A log as the statement commits to it, under the name of the part that carries it.
+fn log_digest(part: &PartInfo) -> LogDigest {
+    LogDigest { name: part.name.clone(), length: part.length.into(), digest: part.digest }
 }

@@ -48,6 +48,9 @@ pub struct Limits {
     /// Attested connections without a tunnel.
     #[serde(rename = "idle_connections_per_source")]
     pub max_idle_connections_per_source: NonZeroUsize,
+    /// Bytes of event logs, settings and the like that one source may fetch in a minute.
+    #[serde(rename = "part_bytes_per_source")]
+    pub max_part_bytes_per_source: NonZeroUsize,
 }
 
 impl Default for Limits {
@@ -71,6 +74,8 @@ impl Default for Limits {
             max_pending_leaves: number(16_384),
             max_pending_leaves_per_source: number(1_000),
             max_idle_connections_per_source: number(256),
+            // A thousand event logs of 64 KiB: clients keep what they have fetched, so only new ones ask.
+            max_part_bytes_per_source: number(64 << 20),
         }
     }
 }
@@ -101,6 +106,7 @@ impl Limits {
             ("limits.idle", self.idle_timeout.to_string()),
             ("limits.idle_connections_per_source", self.max_idle_connections_per_source.to_string()),
             ("limits.lifetime", self.lifetime.to_string()),
+            ("limits.part_bytes_per_source", self.max_part_bytes_per_source.to_string()),
             ("limits.pending_leaves", self.max_pending_leaves.to_string()),
             ("limits.pending_leaves_per_source", self.max_pending_leaves_per_source.to_string()),
             ("limits.pool_idle", self.pool_idle_timeout.to_string()),

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use attester::PlainSnp;
 use evident_proxy::cli::ServeFlags;
 use evident_proxy::config::Config;
 use evident_proxy::serve::Guest;
@@ -69,8 +70,15 @@ impl Genuine {
         let config = Config::load(&flags).unwrap_or_else(|error| panic!("{error}"));
         let (tasks, background) = (Tasks::new(), Tasks::new());
         let metrics = Arc::new(Metrics::new("evident-proxy", "test"));
-        let started =
-            start_on(Box::new(device), anchors(), &config, metrics.clone(), tasks.clone(), background.clone()).await;
+        let started = start_on(
+            Box::new(PlainSnp::new(Box::new(device))),
+            anchors(),
+            &config,
+            metrics.clone(),
+            tasks.clone(),
+            background.clone(),
+        )
+        .await;
         let Ready { guest, .. } = started.unwrap_or_else(|error| panic!("{error:#}"));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("it is bound");

@@ -8,14 +8,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use attester::batcher::{AttestHandle, Batcher, Settings, StatementContext};
-use attester::{AttestError, Attestation};
+use attester::{AttestError, Attestation, PlainSnp};
 use proxy_core::tls::{ServerIdentity, client_config, connect, server_config};
 use ratls::binding::leaf::leaf_hash;
 use ratls::binding::merkle::root_from_path;
 use ratls::binding::statement::Epoch;
 use ratls::binding::{
-    Bind32, ChannelLeaf, ExporterSecret, KeyLeaf, LeafType, Profile, Purpose, Role, SpkiDigest, Statement, Tree,
-    UpstreamScope, binder,
+    Bind32, ChannelLeaf, ExporterSecret, KeyLeaf, LeafType, Purpose, Role, SpkiDigest, Statement, Tree, UpstreamScope,
+    binder,
 };
 use ratls::cert::{KeyEvidence, spki_digest};
 use ratls::crypto::{sha256, sha512};
@@ -175,7 +175,6 @@ impl Batches {
         let shown = key.lean_identity(now()).unwrap();
         let leaf = shown.chain[0].to_vec();
         let context = StatementContext {
-            profile: Profile::Snp,
             spki: key.spki(),
             epoch: Epoch::from_bytes([7; 16]),
             config: Sha256Digest::from_bytes([9; 32]),
@@ -184,7 +183,8 @@ impl Batches {
             unix_ms: Box::new(|| 0),
         };
         let settings = Settings { max_pending: 16_384, max_per_source: 16_385 };
-        let (batcher, handle) = Batcher::new(Box::new(device), context, settings, Arc::new(()));
+        let (batcher, handle) =
+            Batcher::new(Box::new(PlainSnp::new(Box::new(device))), context, settings, Arc::new(()));
         let running = tokio::spawn(async move {
             let Err(error) = batcher.run().await;
             panic!("{error}");
