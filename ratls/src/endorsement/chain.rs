@@ -5,9 +5,9 @@
 //! Every certificate, the root too, must be valid at the given time. [`VerifiedVek`] is made here only.
 
 use super::certificate::{Certificate, CertificateError};
-use super::crl::{Crl, CrlError, CrlStatus};
+use super::crl::{Crl, CrlError, CrlStatus, Issuer};
 use super::roots::{Anchor, TrustAnchors};
-use super::signed::SignedError;
+use super::signed::{Hierarchy, SignedError};
 use super::vek::{VekClaims, VekError, VekKind};
 use super::{MAX_CERTIFICATES, MAX_CRLS};
 use crate::evidence::snp::ChipId;
@@ -157,7 +157,12 @@ impl<'a> Endorsements<'a> {
             if certificates[..index].contains(der) {
                 continue; // the same one again: guest and host may both send it
             }
-            let certificate = Certificate::parse(der).map_err(|source| ChainError::Certificate { index, source })?;
+            let refused = |source| ChainError::Certificate { index, source };
+            let certificate = Certificate::parse(der).map_err(refused)?;
+            if !is_amds(&certificate) {
+                continue; // of a vTPM's hierarchy, which is somebody else's question
+            }
+            certificate.check_amd().map_err(refused)?;
             match [VekKind::Vcek, VekKind::Vlek].into_iter().find(|k| k.common_name() == certificate.subject_cn()) {
                 Some(kind) => leaves.push((kind, certificate)),
                 None if certificate.subject_cn().starts_with("ARK-") => {} // a root is pinned, not sent
@@ -221,11 +226,11 @@ impl<'a> Endorsements<'a> {
         if claims.product != anchor.product {
             return Err(ChainError::Product { seen: claims.product, wanted: anchor.product });
         }
-        issuer.verify_signature(&anchor.key).map_err(|error| match error {
+        issuer.verify_signature(&anchor.key, Hierarchy::Amd).map_err(|error| match error {
             SignedError::Signature => ChainError::Root { subject: issuer_name.to_owned(), issuer: anchor.name() },
             source => ChainError::Signed { subject: issuer_name.to_owned(), issuer: anchor.name(), source },
         })?;
-        leaf.verify_signature(issuer_key).map_err(|source| ChainError::Signed {
+        leaf.verify_signature(&issuer_key, Hierarchy::Amd).map_err(|source| ChainError::Signed {
             subject: leaf_name.to_owned(),
             issuer: issuer_name.to_owned(),
             source,
@@ -245,22 +250,25 @@ impl<'a> Endorsements<'a> {
     /// Leaves cannot be named by a list: all have serial number 0. AMD raises the TCB instead.
     fn revocation(&self, issuer: &Certificate<'_>, anchor: &Anchor, now: UnixTime) -> Result<CrlStatus, ChainError> {
         let mut status = CrlStatus::Absent;
-        for crl in self.crls.iter().filter(|crl| crl.is_issued_by(anchor)) {
-            crl.verify_signature(anchor)?;
+        let root = Issuer::of_anchor(anchor);
+        for crl in self.crls.iter().filter(|crl| crl.is_issued_by(&root)) {
+            crl.verify_signature(&root)?;
             for (serial, subject) in [(issuer.serial(), issuer.subject_cn()), (&anchor.serial, &anchor.name())] {
                 if crl.names(serial) {
                     return Err(ChainError::Revoked { subject: subject.to_owned(), issuer: anchor.name() });
                 }
             }
-            let holds = crl.holds(anchor, now)?;
-            let next_update = match status {
-                CrlStatus::Checked { next_update } => next_update.min(holds),
-                CrlStatus::Absent => holds,
-            };
-            status = CrlStatus::Checked { next_update };
+            status = status.and(CrlStatus::Checked { next_update: crl.holds(&root, now)? });
         }
         Ok(status)
     }
+}
+
+/// Whether a certificate calls itself one of AMD's hierarchy: a VEK, what issues one, or a root. Those of the clouds' vTPMs come
+/// in the same list.
+fn is_amds(certificate: &Certificate<'_>) -> bool {
+    let name = certificate.subject_cn();
+    name.starts_with("SEV-") || name.starts_with("ARK-")
 }
 
 fn deeper(known: ChainError, new: ChainError) -> ChainError {

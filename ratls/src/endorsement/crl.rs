@@ -1,15 +1,21 @@
-//! Certificate revocation lists of AMD's roots.
+//! Certificate revocation lists, of AMD's roots and of the clouds' CAs.
 //!
-//! Lists are optional and untrusted. One that names the root of the chain as its issuer must be signed by that root and be
-//! current, or the chain is refused; one of another issuer is ignored. A critical extension makes a list mean something that
+//! Lists are optional and untrusted. One that names an issuer in the chain must be signed by that issuer and be current, or the
+//! chain is refused; one of another issuer is ignored. Google has several CAs of one name, which the key identifier tells apart. A critical extension makes a list mean something that
 //! is not looked at here (a part of the certificates, a difference to another list), so it refuses (RFC 5280 §5.2).
 
 use super::MAX_CRL_BYTES;
+use super::authority::Authority;
 use super::der;
+use super::key::PublicKey;
 use super::roots::Anchor;
-use super::signed::{Signed, SignedError};
+use super::signed::{Hierarchy, Signed, SignedError};
+use crate::bytes::Reader;
 use crate::time::UnixTime;
 use x509_parser::prelude::{CertificateRevocationList, FromDer};
+
+const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1D, 0x23];
+const KEY_IDENTIFIER: u8 = 0x80;
 
 /// What revocation lists said of a chain that was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -24,6 +30,54 @@ pub enum CrlStatus {
     Absent,
 }
 
+impl CrlStatus {
+    /// What two parts of a chain say together.
+    pub(super) fn and(self, other: CrlStatus) -> CrlStatus {
+        match (self, other) {
+            (CrlStatus::Checked { next_update: a }, CrlStatus::Checked { next_update: b }) => {
+                CrlStatus::Checked { next_update: a.min(b) }
+            }
+            (CrlStatus::Absent, status) | (status, CrlStatus::Absent) => status,
+        }
+    }
+}
+
+/// Who may have issued a list: a certificate authority of the chain.
+pub(super) struct Issuer {
+    pub(super) label: String,
+    /// The whole name, for comparison.
+    pub(super) subject: Vec<u8>,
+    pub(super) key: PublicKey,
+    pub(super) key_id: Option<Vec<u8>>,
+    pub(super) may_sign_lists: bool,
+    pub(super) hierarchy: Hierarchy,
+}
+
+impl Issuer {
+    /// AMD's roots sign lists, and no two have one name.
+    pub(super) fn of_anchor(anchor: &Anchor) -> Self {
+        Issuer {
+            label: anchor.name(),
+            subject: anchor.subject.clone(),
+            key: anchor.key.clone(),
+            key_id: None,
+            may_sign_lists: true,
+            hierarchy: Hierarchy::Amd,
+        }
+    }
+
+    pub(super) fn of_authority(root: &Authority) -> Self {
+        Issuer {
+            label: root.label.clone(),
+            subject: root.subject.clone(),
+            key: root.key.clone(),
+            key_id: root.key_id.clone(),
+            may_sign_lists: root.may_sign_lists,
+            hierarchy: Hierarchy::Cloud,
+        }
+    }
+}
+
 /// Why a revocation list makes a chain refused, other than by naming a certificate.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -36,6 +90,8 @@ pub enum CrlError {
     CriticalExtension { issuer: String, oid: String },
     #[error("the revocation list of {issuer} is refused")]
     Signed { issuer: String, source: SignedError },
+    #[error("{issuer} signed a revocation list, which its certificate does not allow")]
+    NotListSigner { issuer: String },
     #[error("the revocation list of {issuer} does not say until when it holds")]
     NoNextUpdate { issuer: String },
     #[error(
@@ -66,14 +122,30 @@ impl<'a> Crl<'a> {
         Ok(Crl { list, signed })
     }
 
-    pub(super) fn is_issued_by(&self, anchor: &Anchor) -> bool {
-        self.list.tbs_cert_list.issuer.as_raw() == anchor.subject
+    pub(super) fn is_issued_by(&self, issuer: &Issuer) -> bool {
+        let other_key = match (self.authority_key_id(), &issuer.key_id) {
+            (Some(named), Some(known)) => named != known.as_slice(),
+            _ => false,
+        };
+        self.list.tbs_cert_list.issuer.as_raw() == issuer.subject && !other_key
     }
 
-    /// Whether the root that it names signed it. Nothing else of it may be used before.
-    pub(super) fn verify_signature(&self, anchor: &Anchor) -> Result<(), CrlError> {
-        let issuer = anchor.name();
-        self.signed.verify(&anchor.key).map_err(|source| CrlError::Signed { issuer, source })
+    /// RFC 5280 §4.2.1.1: SEQUENCE { [0] keyIdentifier, … }.
+    fn authority_key_id(&self) -> Option<&[u8]> {
+        let extension = self.list.extensions().iter().find(|e| e.oid.as_bytes() == AUTHORITY_KEY_ID)?;
+        let mut parts = Reader::new(der::only(extension.value, der::SEQUENCE).ok()?);
+        der::element(&mut parts, KEY_IDENTIFIER).ok().map(|id| id.contents)
+    }
+
+    /// Whether the issuer that it names signed it. Nothing else of it may be used before.
+    pub(super) fn verify_signature(&self, issuer: &Issuer) -> Result<(), CrlError> {
+        self.signed
+            .verify(&issuer.key, issuer.hierarchy)
+            .map_err(|source| CrlError::Signed { issuer: issuer.label.clone(), source })?;
+        if !issuer.may_sign_lists {
+            return Err(CrlError::NotListSigner { issuer: issuer.label.clone() });
+        }
+        Ok(())
     }
 
     /// Whether the certificate with this serial number (without leading zeros) is revoked.
@@ -82,8 +154,8 @@ impl<'a> Crl<'a> {
     }
 
     /// Whether a verified list speaks about now; until when.
-    pub(super) fn holds(&self, anchor: &Anchor, now: UnixTime) -> Result<UnixTime, CrlError> {
-        let issuer = anchor.name();
+    pub(super) fn holds(&self, issuer: &Issuer, now: UnixTime) -> Result<UnixTime, CrlError> {
+        let issuer = issuer.label.clone();
         if let Some(extension) = self.list.extensions().iter().find(|e| e.critical) {
             return Err(CrlError::CriticalExtension { issuer, oid: extension.oid.to_id_string() });
         }

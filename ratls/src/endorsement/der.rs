@@ -5,11 +5,15 @@
 
 use crate::bytes::{ReadError, Reader};
 
+pub(super) const BOOLEAN: u8 = 0x01;
 pub(super) const INTEGER: u8 = 0x02;
 pub(super) const BIT_STRING: u8 = 0x03;
 pub(super) const OCTET_STRING: u8 = 0x04;
+pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(super) const UTF8_STRING: u8 = 0x0C;
 pub(super) const IA5_STRING: u8 = 0x16;
 pub(super) const SEQUENCE: u8 = 0x30;
+pub(super) const SET: u8 = 0x31;
 
 /// The bytes are not the DER that was wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +27,10 @@ pub(super) enum DerError {
     Length,
     #[error("an integer is not from 0 to 255 in its shortest form")]
     SmallInteger,
+    #[error("an integer is negative, above 64 bits, or not in its shortest form")]
+    Integer,
+    #[error("a boolean is neither 00 nor FF")]
+    Boolean,
 }
 
 /// One element: its contents, and all of it as received.
@@ -69,16 +77,60 @@ pub(super) fn small_integer(bytes: &[u8]) -> Result<u8, DerError> {
     }
 }
 
-/// Bits of the modulus of a PKCS#1 `RSAPublicKey`.
-pub(super) fn rsa_modulus_bits(key: &[u8]) -> Result<usize, DerError> {
-    let mut parts = Reader::new(only(key, SEQUENCE)?);
-    let modulus = element(&mut parts, INTEGER)?.contents;
-    element(&mut parts, INTEGER)?;
-    parts.finish()?;
-    Ok(match unsigned(modulus) {
-        [] => 0,
-        [first, rest @ ..] => 8 * rest.len() + (8 - first.leading_zeros() as usize),
-    })
+/// An INTEGER that is not negative, in at most eight bytes without its sign. Twice the usual range of a signed reader: with the
+/// highest bit set it has nine content bytes (platforms.md §7.3 E).
+pub(super) fn u64_integer(bytes: &[u8]) -> Result<u64, DerError> {
+    let contents = only(bytes, INTEGER)?;
+    let shortest = match *contents {
+        [] => false,
+        [first] => first < 0x80,
+        [0, second, ..] => second >= 0x80,
+        [first, ..] => first < 0x80,
+    };
+    let digits = unsigned(contents);
+    if !shortest || digits.len() > 8 {
+        return Err(DerError::Integer);
+    }
+    Ok(digits.iter().fold(0, |n, byte| n << 8 | u64::from(*byte)))
+}
+
+/// A BOOLEAN in DER: all ones is true.
+pub(super) fn boolean(bytes: &[u8]) -> Result<bool, DerError> {
+    match *only(bytes, BOOLEAN)? {
+        [0x00] => Ok(false),
+        [0xFF] => Ok(true),
+        _ => Err(DerError::Boolean),
+    }
+}
+
+/// Whether an element follows, and its tag.
+pub(super) fn next_tag(reader: &Reader<'_>) -> Option<u8> {
+    reader.clone().u8().ok()
+}
+
+/// Takes the next element, whatever its tag.
+pub(super) fn any<'a>(reader: &mut Reader<'a>) -> Result<Element<'a>, DerError> {
+    let tag = reader.clone().u8()?;
+    element(reader, tag)
+}
+
+/// An element with this tag.
+pub(super) fn encoded(tag: u8, contents: &[u8]) -> Vec<u8> {
+    let mut out = vec![tag];
+    match contents.len().to_be_bytes() {
+        [0, 0, 0, 0, 0, 0, 0, short @ 0..=0x7F] => out.push(short),
+        [0, 0, 0, 0, 0, 0, 0, low] => out.extend([0x81, low]),
+        [.., high, low] => out.extend([0x82, high, low]),
+    }
+    out.extend(contents);
+    out
+}
+
+/// An INTEGER of these big-endian digits.
+pub(super) fn unsigned_integer(digits: &[u8]) -> Vec<u8> {
+    let digits = unsigned(digits);
+    let sign: &[u8] = if digits.first().is_none_or(|first| *first >= 0x80) { &[0] } else { &[] };
+    encoded(INTEGER, &[sign, digits].concat())
 }
 
 /// The bytes of a non-negative integer without leading zeros.
@@ -115,8 +167,25 @@ mod tests {
     }
 
     #[test]
-    fn modulus_is_counted_in_bits() {
-        assert_eq!(rsa_modulus_bits(&[0x30, 7, 2, 2, 0, 0x80, 2, 1, 3]), Ok(8));
-        assert_eq!(rsa_modulus_bits(&[0x30, 7, 2, 2, 1, 0, 2, 1, 3]), Ok(9));
+    fn integers_have_up_to_nine_bytes_because_they_are_signed() {
+        assert_eq!(u64_integer(&[2, 1, 0]), Ok(0));
+        assert_eq!(u64_integer(&[2, 2, 0x01, 0x00]), Ok(256));
+        assert_eq!(u64_integer(&[2, 9, 0, 255, 255, 255, 255, 255, 255, 255, 255]), Ok(u64::MAX));
+        for bad in [&[2, 1, 0x80][..], &[2, 2, 0, 0x7F], &[2, 0], &[2, 9, 1, 0, 0, 0, 0, 0, 0, 0, 0], &[2, 2, 0, 0]] {
+            assert_eq!(u64_integer(bad), Err(DerError::Integer), "{bad:x?}");
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_reads_back() {
+        for len in [0, 1, 0x7F, 0x80, 0xFF, 0x100, 0xFFFF] {
+            let contents = vec![7; len];
+            assert_eq!(only(&encoded(OCTET_STRING, &contents), OCTET_STRING), Ok(&contents[..]));
+        }
+        for number in [0, 1, 0x7F, 0x80, 0xFFFF, u64::MAX] {
+            assert_eq!(u64_integer(&unsigned_integer(&number.to_be_bytes())), Ok(number));
+        }
+        assert_eq!(boolean(&[1, 1, 0xFF]), Ok(true));
+        assert_eq!(boolean(&[1, 1, 1]), Err(DerError::Boolean));
     }
 }

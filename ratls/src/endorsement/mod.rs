@@ -8,8 +8,14 @@
 //! Everything but the roots is untrusted material from guest, host or network. Sources: platforms.md §3; AMD 57230 (VCEK
 //! certificate and KDS), RFC 5280, RFC 4055.
 
+pub mod ak;
+pub mod authority;
+pub mod azure_ak;
 pub mod chain;
 pub mod crl;
+pub mod gce_ak;
+pub mod key;
+pub mod path;
 pub mod pem;
 pub mod roots;
 pub mod table;
@@ -19,9 +25,15 @@ mod certificate;
 mod der;
 mod signed;
 
+pub use ak::{AkError, AkIdentity, VerifiedAk};
+pub use authority::Place;
+pub use azure_ak::{AzureVm, azure_ak_keys, verify_azure_ak};
 pub use certificate::CertificateError;
 pub use chain::{ChainError, VerifiedVek};
 pub use crl::{CrlError, CrlStatus};
+pub use gce_ak::{GceInstance, SecurityProperties, gce_ak_keys, verify_gce_ak};
+pub use key::{PublicKey, PublicKeyError};
+pub use path::PathError;
 pub use roots::TrustAnchors;
 pub use signed::SignedError;
 pub use vek::{VekError, VekKind};

@@ -1,11 +1,14 @@
-//! The roots that a chain may end in: AMD's three ARKs, pinned by their bytes, and one of a simulator where a policy names it.
+//! The roots that a chain may end in: AMD's three ARKs and those of the clouds ([`super::authority`]), pinned by their bytes, and
+//! those of a simulator where a policy names them.
 //!
 //! A root that arrives with evidence is never one of these. The intermediate CAs are not pinned: AMD re-issued one already, and
 //! each is signed by its ARK.
 
+use super::authority::{Authority, AuthorityError, Place};
 use super::certificate::{Certificate, CertificateError};
+use super::key::PublicKey;
 use super::pem::{self, PemError};
-use super::signed::SignedError;
+use super::signed::{Hierarchy, SignedError};
 use crate::tcb::Product;
 use crate::time::UnixTime;
 
@@ -23,8 +26,12 @@ pub enum AnchorError {
     Count { seen: usize },
     #[error("the root is refused")]
     Certificate(#[from] CertificateError),
-    #[error("the root's common name is {seen:?}, wanted ARK-Milan, ARK-Genoa or ARK-Turin")]
+    #[error(
+        "the root's common name is {seen:?}, wanted ARK-Milan, ARK-Genoa or ARK-Turin, or that of a cloud's root (docs/policy.md)"
+    )]
     Name { seen: String },
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
     #[error("the root is not signed by itself")]
     SelfSigned(#[from] SignedError),
     #[error("the root has the key or the place of another root: {name}")]
@@ -39,8 +46,7 @@ pub(super) struct Anchor {
     /// The whole name, for comparison.
     pub(super) subject: Vec<u8>,
     pub(super) serial: Vec<u8>,
-    /// PKCS#1.
-    pub(super) key: Vec<u8>,
+    pub(super) key: PublicKey,
     pub(super) not_before: UnixTime,
     pub(super) not_after: UnixTime,
 }
@@ -48,13 +54,14 @@ pub(super) struct Anchor {
 impl Anchor {
     fn parse(der: &[u8], simulated: bool) -> Result<Self, AnchorError> {
         let certificate = Certificate::parse(der)?;
+        certificate.check_amd()?;
         let name = certificate.subject_cn();
         let product = name
             .strip_prefix("ARK-")
             .and_then(Product::from_name)
             .ok_or_else(|| AnchorError::Name { seen: name.to_owned() })?;
-        let key = certificate.ca_key()?.to_vec();
-        certificate.verify_signature(&key)?;
+        let key = certificate.ca_key()?;
+        certificate.verify_signature(&key, Hierarchy::Amd)?;
         Ok(Anchor {
             product,
             simulated,
@@ -75,35 +82,71 @@ impl Anchor {
 #[derive(Clone, Debug)]
 pub struct TrustAnchors {
     anchors: Vec<Anchor>,
+    authorities: Vec<Authority>,
 }
 
 impl TrustAnchors {
-    /// AMD's roots of Milan, Genoa and Turin.
+    /// The built-in ones: AMD's roots of Milan, Genoa and Turin, and those of the vTPMs of Azure, Google and AWS, each for its place.
     pub fn amd() -> TrustAnchors {
         let anchors = [ARK_MILAN, ARK_GENOA, ARK_TURIN];
-        TrustAnchors { anchors: anchors.map(|der| Anchor::parse(der, false).expect("AMD's roots parse")).to_vec() }
+        TrustAnchors {
+            anchors: anchors.map(|der| Anchor::parse(der, false).expect("AMD's roots parse")).to_vec(),
+            authorities: Authority::built_in(),
+        }
     }
 
-    /// These and the root of a simulator, one certificate in PEM or DER with AMD's structure and names. Whatever ends in it is
-    /// simulated and proves nothing. At most one for each product.
+    /// These and a simulator's: one or several certificates in PEM, or one in DER, each with the structure and the common name of
+    /// the real root whose place it takes. Whatever ends in one of them is simulated and proves nothing. At most one for each
+    /// product of AMD and for each place.
     pub fn with_simulator_root(mut self, pem_or_der: &[u8]) -> Result<TrustAnchors, AnchorError> {
+        for der in pem::certificates(pem_or_der)? {
+            let certificate = Certificate::parse(&der)?;
+            match Authority::simulated(&der, certificate.subject_cn()) {
+                Some(authority) => self.add_authority(authority?)?,
+                None => self.add_anchor(Anchor::parse(&der, true)?)?,
+            }
+        }
+        Ok(self)
+    }
+
+    /// These and the root of Google's firmware endorsements: one certificate in PEM or DER. It is not built in, because Google
+    /// publishes no fingerprint of it; whoever names the file has decided that it is Google's.
+    pub fn with_gce_firmware_root(mut self, pem_or_der: &[u8]) -> Result<TrustAnchors, AnchorError> {
         let files = pem::certificates(pem_or_der)?;
         let [der] = files.as_slice() else { return Err(AnchorError::Count { seen: files.len() }) };
-        let new = Anchor::parse(der, true)?;
+        self.add_authority(Authority::parse(der, Place::GceFirmware, false)?)?;
+        Ok(self)
+    }
+
+    fn add_anchor(&mut self, new: Anchor) -> Result<(), AnchorError> {
         if self.anchors.iter().any(|a| a.key == new.key || (a.simulated && a.product == new.product)) {
             return Err(AnchorError::Duplicate { name: new.name() });
         }
         self.anchors.push(new);
-        Ok(self)
+        Ok(())
+    }
+
+    fn add_authority(&mut self, new: Authority) -> Result<(), AnchorError> {
+        let same = |a: &Authority| a.key == new.key || (a.simulated && new.simulated && a.place == new.place);
+        if self.authorities.iter().any(same) {
+            return Err(AnchorError::Duplicate { name: new.label });
+        }
+        self.authorities.push(new);
+        Ok(())
     }
 
     /// True where a simulator's root was added.
     pub fn has_simulator_root(&self) -> bool {
-        self.anchors.iter().any(|a| a.simulated)
+        self.anchors.iter().any(|a| a.simulated) || self.authorities.iter().any(|a| a.simulated)
     }
 
     pub(super) fn named<'a>(&'a self, subject: &'a [u8]) -> impl Iterator<Item = &'a Anchor> {
         self.anchors.iter().filter(move |a| a.subject == subject)
+    }
+
+    /// The roots of this name for this place.
+    pub(super) fn at<'a>(&'a self, place: Place, subject: &'a [u8]) -> impl Iterator<Item = &'a Authority> {
+        self.authorities.iter().filter(move |a| a.place == place && a.subject == subject)
     }
 }
 

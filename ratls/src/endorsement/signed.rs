@@ -1,12 +1,64 @@
 //! The envelope that certificates and revocation lists share: SEQUENCE { what is signed, algorithm, signature }.
 //!
-//! It is cut out of the received bytes by hand, so that the signature is checked over exactly those. One algorithm is
-//! accepted: RSASSA-PSS with SHA-384, MGF1 with SHA-384 and a salt of 48 bytes, which is what AMD uses throughout. Its
-//! parameters are compared byte by byte with the two forms that AMD's certificates have; nothing is interpreted.
+//! It is cut out of the received bytes by hand, so that the signature is checked over exactly those. The algorithm is compared
+//! byte by byte with the forms that the hierarchy is known to use; nothing of it is interpreted. AMD signs with RSASSA-PSS,
+//! SHA-384, MGF1 with SHA-384 and a salt of 48 bytes and nothing else; the clouds sign with PKCS#1 v1.5, PSS with SHA-256, or
+//! ECDSA on the curve that goes with the hash. SHA-1 is in no list.
 
 use super::der::{self, BIT_STRING, DerError, SEQUENCE};
+use super::key::PublicKey;
 use crate::bytes::Reader;
 use crate::crypto::{self, Scheme};
+
+/// Whose algorithms are accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hierarchy {
+    Amd,
+    Cloud,
+}
+
+/// An algorithm identifier as it stands in the envelope, and what it means for a key.
+struct Algorithm {
+    der: &'static [u8],
+    scheme: Scheme,
+}
+
+const fn algorithm(der: &'static [u8], scheme: Scheme) -> Algorithm {
+    Algorithm { der, scheme }
+}
+
+const AMD: &[Algorithm] =
+    &[algorithm(PSS_SHA384, Scheme::RsaPssSha384), algorithm(PSS_SHA384_EXPLICIT_TRAILER, Scheme::RsaPssSha384)];
+
+const CLOUD: &[Algorithm] = &[
+    algorithm(RSA_SHA256, Scheme::RsaPkcs1Sha256),
+    algorithm(RSA_SHA384, Scheme::RsaPkcs1Sha384),
+    algorithm(RSA_SHA512, Scheme::RsaPkcs1Sha512),
+    algorithm(PSS_SHA256, Scheme::RsaPssSha256),
+    algorithm(PSS_SHA256_EXPLICIT_TRAILER, Scheme::RsaPssSha256),
+    algorithm(ECDSA_SHA256, Scheme::EcdsaP256Sha256Asn1),
+    algorithm(ECDSA_SHA384, Scheme::EcdsaP384Sha384Asn1),
+];
+
+const RSA_SHA256: &[u8] = &[0x30, 0x0D, 0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x0B, 0x05, 0x00];
+const RSA_SHA384: &[u8] = &[0x30, 0x0D, 0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x0C, 0x05, 0x00];
+const RSA_SHA512: &[u8] = &[0x30, 0x0D, 0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x0D, 0x05, 0x00];
+const ECDSA_SHA256: &[u8] = &[0x30, 0x0A, 0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x02];
+const ECDSA_SHA384: &[u8] = &[0x30, 0x0A, 0x06, 0x08, 0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03, 0x03];
+
+/// RSASSA-PSS, SHA-256 three times, salt 32.
+const PSS_SHA256: &[u8] = &[
+    0x30, 0x41, 0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x0A, 0x30, 0x34, 0xA0, 0x0F, 0x30, 0x0D,
+    0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0xA1, 0x1C, 0x30, 0x1A, 0x06, 0x09,
+    0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x08, 0x30, 0x0D, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03,
+    0x04, 0x02, 0x01, 0x05, 0x00, 0xA2, 0x03, 0x02, 0x01, 0x20,
+];
+const PSS_SHA256_EXPLICIT_TRAILER: &[u8] = &[
+    0x30, 0x46, 0x06, 0x09, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x0A, 0x30, 0x39, 0xA0, 0x0F, 0x30, 0x0D,
+    0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0xA1, 0x1C, 0x30, 0x1A, 0x06, 0x09,
+    0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01, 0x08, 0x30, 0x0D, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03,
+    0x04, 0x02, 0x01, 0x05, 0x00, 0xA2, 0x03, 0x02, 0x01, 0x20, 0xA3, 0x03, 0x02, 0x01, 0x01,
+];
 
 /// RSASSA-PSS, SHA-384 three times, and no trailerField because 1 is its default.
 const PSS_SHA384: &[u8] = &[
@@ -28,7 +80,7 @@ const PSS_SHA384_EXPLICIT_TRAILER: &[u8] = &[
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignedError {
-    #[error("its signature algorithm is not RSASSA-PSS with SHA-384, MGF1 with SHA-384 and a salt of 48 bytes")]
+    #[error("its signature algorithm is none that this hierarchy signs with, or does not go with its issuer's key")]
     Algorithm,
     #[error("its signature does not verify under the key of its issuer")]
     Signature,
@@ -56,11 +108,21 @@ impl<'a> Signed<'a> {
         Ok(Signed { body, algorithm, signature: bits.remaining() })
     }
 
-    /// `key` is a PKCS#1 `RSAPublicKey` whose size was checked.
-    pub(super) fn verify(&self, key: &[u8]) -> Result<(), SignedError> {
-        if self.algorithm != PSS_SHA384 && self.algorithm != PSS_SHA384_EXPLICIT_TRAILER {
+    /// `key` is the issuer's.
+    pub(super) fn verify(&self, key: &PublicKey, hierarchy: Hierarchy) -> Result<(), SignedError> {
+        let known = match hierarchy {
+            Hierarchy::Amd => AMD,
+            Hierarchy::Cloud => CLOUD,
+        };
+        let algorithm = known.iter().find(|a| a.der == self.algorithm).ok_or(SignedError::Algorithm)?;
+        let fits = match algorithm.scheme {
+            Scheme::EcdsaP256Sha256Asn1 => matches!(key, PublicKey::P256(_)),
+            Scheme::EcdsaP384Sha384Asn1 => matches!(key, PublicKey::P384(_)),
+            _ => matches!(key, PublicKey::Rsa(_)),
+        };
+        if !fits {
             return Err(SignedError::Algorithm);
         }
-        crypto::verify(Scheme::RsaPssSha384, key, self.body, self.signature).map_err(|_| SignedError::Signature)
+        crypto::verify(algorithm.scheme, key.as_bytes(), self.body, self.signature).map_err(|_| SignedError::Signature)
     }
 }
