@@ -8,6 +8,7 @@
 //! free_port, until, listening  ports and waiting                           ports, wait
 //! curl                         curl by each way in                          curl
 //! metric, cpu_time, …          what a proxy shows from outside              observe
+//! Booted                       a guest in QEMU with a TPM and a stock kernel  boot
 //! python                       the Python with examples/requirements.txt   python
 //! ```
 //!
@@ -15,6 +16,7 @@
 //! Functions return `anyhow::Result`; the error carries the tail of the log of the program that failed.
 
 pub mod binaries;
+pub mod boot;
 pub mod client;
 pub mod curl;
 pub mod guest;

@@ -29,9 +29,17 @@ pub(crate) const FOR_DEMO: &[Package] = &[
 
 pub(crate) const FOR_TESTS: &[Package] = &[
     Package { name: "gcc", present: || command("cc"), why: "compiles the C of both crypto backends, and links" },
+    Package { name: "busybox-static", present: || command("busybox"), why: "userland of the guest that boots" },
+    Package { name: "cpio", present: || command("cpio"), why: "packs that guest's initrd" },
     Package { name: "curl", present: || command("curl"), why: "a client in the tests" },
     Package { name: "fuse3", present: || command("fusermount3"), why: "mounts the look-alike of configfs-tsm" },
     Package { name: "git", present: || command("git"), why: "clones through the proxies" },
+    Package {
+        name: "ovmf",
+        present: || Path::new("/usr/share/OVMF/OVMF_CODE_4M.fd").is_file(),
+        why: "firmware of the guest that boots",
+    },
+    Package { name: "qemu-system-x86", present: || command("qemu-system-x86_64"), why: "boots a guest" },
     Package {
         name: "openssl",
         present: || command("openssl"),

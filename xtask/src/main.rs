@@ -4,6 +4,7 @@
 
 mod bench;
 mod demo;
+mod kernel;
 mod machine;
 mod python;
 mod stages;
@@ -61,6 +62,7 @@ fn run(task: Task) -> Result<()> {
         Task::Setup { llm } => {
             machine::install_packages(machine::FOR_TESTS)?;
             machine::install_nextest()?;
+            kernel::fetch()?;
             python::environment(llm)?;
             Ok(())
         }

@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::stages::Stages;
-use crate::{machine, python};
+use crate::{kernel, machine, python};
 
 /// A crypto library under the product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -42,6 +42,7 @@ pub(crate) fn run(only: Option<Backend>) -> Result<()> {
     let python = stages.need("setup", || {
         machine::install_packages(machine::FOR_TESTS)?;
         machine::install_nextest()?;
+        kernel::fetch()?;
         python::environment(false)
     })?;
     stages.check("formatting", || cargo(&["fmt", "--all", "--check"]));
