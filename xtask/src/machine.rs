@@ -49,6 +49,11 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     Package { name: "python3-venv", present: python_venv, why: "an environment for those applications" },
     Package { name: "swtpm", present: || command("swtpm"), why: "the TPM of every emulated cloud" },
     Package { name: "systemd", present: || command("systemd-analyze"), why: "checks the service units" },
+    Package {
+        name: "tpm2-tools",
+        present: || command("tpm2_eventlog"),
+        why: "the second opinion on event logs and quotes",
+    },
 ];
 
 /// For `--llm` besides.

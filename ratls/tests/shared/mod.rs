@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub)] // each test file uses a part
 
+pub mod logs;
+
 use ratls::time::UnixTime;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
