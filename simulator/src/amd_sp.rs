@@ -183,6 +183,11 @@ impl SimulatedAmdSp {
         })?
     }
 
+    /// A report of VMPL 0, where this guest has less: what an SVSM asks for with a key that the guest does not have.
+    pub fn report_of_monitor(&mut self, report_data: &[u8; 64]) -> Result<Vec<u8>, DeviceError> {
+        self.controls.serve(|| self.sign_or_mask(&self.unsigned(report_data, 0)))
+    }
+
     /// A correctly signed report over bytes that `change` altered. Not counted, delayed or refused: no device does this.
     pub fn report_with(&self, report_data: &[u8; 64], change: impl FnOnce(&mut [u8; SIGNED_LEN])) -> Vec<u8> {
         let mut unsigned = self.unsigned(report_data, self.config.vmpl);
@@ -242,16 +247,23 @@ impl SimulatedAmdSp {
 
     /// The table that a host hands to extended report requests (§3.4): leaf, ASK or ASVK, ARK, CRL.
     pub fn certificate_table(&self) -> Vec<u8> {
+        self.certificate_table_with(&[])
+    }
+
+    /// The same with further entries.
+    pub fn certificate_table_with(&self, further: &[([u8; 16], Vec<u8>)]) -> Vec<u8> {
         let leaf = match self.config.vek {
             Vek::Vcek => guid::VCEK,
             Vek::Vlek { .. } => guid::VLEK,
         };
-        certificate_table(&[
-            (leaf, &self.leaf),
+        let mut entries = vec![
+            (leaf, self.leaf.as_slice()),
             (guid::ASK_OR_ASVK, self.pki.certificate(self.issuer())),
             (guid::ARK, self.pki.certificate(Authority::Ark)),
             (guid::CRL, &self.crl),
-        ])
+        ];
+        entries.extend(further.iter().map(|(guid, blob)| (*guid, blob.as_slice())));
+        certificate_table(&entries)
     }
 
     fn issuer(&self) -> Authority {

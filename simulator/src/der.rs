@@ -66,8 +66,22 @@ pub(crate) fn integer(value: u64) -> Vec<u8> {
     tlv(INTEGER, &contents)
 }
 
+/// A non-negative INTEGER of any length, from its big-endian bytes.
+pub(crate) fn unsigned(bytes: &[u8]) -> Vec<u8> {
+    let first = bytes.iter().position(|b| *b != 0).unwrap_or(bytes.len());
+    let mut contents = bytes.get(first..).unwrap_or_default().to_vec();
+    if contents.first().is_none_or(|b| *b >= 0x80) {
+        contents.insert(0, 0);
+    }
+    tlv(INTEGER, &contents)
+}
+
 pub(crate) fn boolean_true() -> Vec<u8> {
     tlv(BOOLEAN, &[0xFF])
+}
+
+pub(crate) fn boolean_false() -> Vec<u8> {
+    tlv(BOOLEAN, &[0])
 }
 
 pub(crate) fn null() -> Vec<u8> {

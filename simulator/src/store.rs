@@ -42,12 +42,54 @@ impl Pki {
             write_once(&keys, &text).map_err(|e| io_error("write", &keys, e))?;
         }
         let pki = load(&keys, product)?;
-        let root = dir.join(ROOT_FILE);
-        if fs::read_to_string(&root).ok().as_deref() != Some(pki.root_pem().as_str()) {
-            replace(&root, &pki.root_pem()).map_err(|e| io_error("write", &root, e))?;
-        }
+        write_roots(dir, &pki)?;
         Ok(pki)
     }
+}
+
+/// Clouds whose authorities may live in a directory beside AMD's, each in a file of its own.
+const CLOUDS: [&str; 3] = ["azure", "gcp", "aws"];
+
+/// The authorities of one cloud: parts that only it understands, made by the first who comes. The first part is the
+/// PEM of its roots, which goes into [`ROOT_FILE`].
+pub(crate) fn cloud_parts(
+    dir: &Path,
+    pki: &Pki,
+    cloud: &str,
+    make: impl FnOnce() -> Vec<Vec<u8>>,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    let file = dir.join(format!("{cloud}.keys"));
+    if !file.try_exists().map_err(|e| io_error("look at", &file, e))? {
+        let lines: Vec<String> = make().iter().map(|part| format!("{}\n", hex::encode(part))).collect();
+        write_once(&file, &format!("{NOTICE}\n{}", lines.concat())).map_err(|e| io_error("write", &file, e))?;
+    }
+    let parts = read_cloud(&file)?;
+    write_roots(dir, pki)?;
+    Ok(parts)
+}
+
+fn read_cloud(file: &Path) -> Result<Vec<Vec<u8>>, StoreError> {
+    let text = fs::read_to_string(file).map_err(|e| io_error("read", file, e))?;
+    let parts = text.lines().skip(1).map(hex::decode).collect::<Result<_, _>>();
+    parts.map_err(|_| StoreError::Malformed { path: file.to_owned() })
+}
+
+/// Every root that is in the directory, for a policy to name.
+fn write_roots(dir: &Path, pki: &Pki) -> Result<(), StoreError> {
+    let mut text = pki.root_pem();
+    for cloud in CLOUDS {
+        let file = dir.join(format!("{cloud}.keys"));
+        if file.exists()
+            && let Some(roots) = read_cloud(&file)?.first()
+        {
+            text.push_str(&String::from_utf8_lossy(roots));
+        }
+    }
+    let root = dir.join(ROOT_FILE);
+    if fs::read_to_string(&root).ok().as_deref() == Some(text.as_str()) {
+        return Ok(());
+    }
+    replace(&root, &text).map_err(|e| io_error("write", &root, e))
 }
 
 fn load(path: &Path, product: Product) -> Result<Pki, StoreError> {

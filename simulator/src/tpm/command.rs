@@ -3,7 +3,7 @@
 //! Layouts: TCG TPM 2.0 Library, part 1 (command and response structure) and part 3 (the commands), revision 1.59. Numbers are
 //! big-endian. Authorisations are empty passwords, which is what a freshly made TPM has everywhere.
 
-use std::io;
+use std::io::{self, Read};
 
 /// Something that takes one command and gives the response to it.
 pub trait Channel {
@@ -148,6 +148,11 @@ pub fn response_code(answer: &[u8]) -> Option<u32> {
     Fields::new(answer.get(6..)?).u32()
 }
 
+/// The command code of a command.
+pub fn code(command: &[u8]) -> Option<u32> {
+    Fields::new(command.get(6..)?).u32()
+}
+
 /// A response without sessions and parameters that says only this.
 pub fn refusal(code: u32) -> Vec<u8> {
     [&NO_SESSIONS.to_be_bytes()[..], &length32(HEADER), &code.to_be_bytes()].concat()
@@ -198,6 +203,20 @@ impl<'a> Seen<'a> {
         }
         Some(Seen { code, handles, sessions, parameters: fields.rest() })
     }
+}
+
+/// Reads one command or response, whose length stands in bytes 2 to 5.
+pub fn read_message(stream: &mut impl Read, max: usize) -> io::Result<Vec<u8>> {
+    let mut message = vec![0; 6];
+    stream.read_exact(&mut message)?;
+    let length = message.last_chunk::<4>().map_or(0, |length| u32::from_be_bytes(*length));
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    if !(HEADER..=max).contains(&length) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a TPM message of {length} bytes")));
+    }
+    message.resize(length, 0);
+    stream.read_exact(message.get_mut(6..).unwrap_or_default())?;
+    Ok(message)
 }
 
 /// Big-endian fields, read from the front.

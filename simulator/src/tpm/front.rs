@@ -6,9 +6,9 @@
 //! none. A [`Stand`] sees each command first and may answer in the TPM's place, which is how an emulated
 //! cloud gives what swtpm cannot: an HCL report that is made when it is read, a vendor's command.
 
-use super::command::{Channel, FLUSH_CONTEXT, Fields, HEADER, response_code};
+use super::command::{self, Channel, FLUSH_CONTEXT, Fields, HEADER, read_message, response_code};
 use super::objects;
-use super::swtpm::{Swtpm, read_message};
+use super::swtpm::Swtpm;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -77,7 +77,7 @@ impl Behind {
             let _ = objects::flush(&mut self.tpm, oldest);
             answer = self.tpm.transmit(command)?;
         }
-        let code = command.get(6..).and_then(|rest| Fields::new(rest).u32());
+        let code = command::code(command);
         let loads = code.is_some_and(|code| LOADS.contains(&code));
         if response_code(&answer) == Some(0) && (loads || code == Some(FLUSH_CONTEXT)) {
             let holder = if loads { answer.as_slice() } else { command };

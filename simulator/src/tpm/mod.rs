@@ -12,6 +12,7 @@ pub mod command;
 pub mod front;
 pub mod objects;
 pub mod swtpm;
+pub mod virtual_nv;
 
 pub use command::{Channel, Command, TpmError};
 pub use front::{Front, Passed, Stand};

@@ -1,8 +1,8 @@
 //! One swtpm process with its state in a directory, reached through a unix socket of its own, ended when dropped.
 
-use super::command::Channel;
+use super::command::{Channel, read_message};
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -81,20 +81,6 @@ impl Drop for Swtpm {
     fn drop(&mut self) {
         end(&mut self.child);
     }
-}
-
-/// One command or response: its length stands in bytes 2 to 5.
-pub(crate) fn read_message(stream: &mut impl Read, max: usize) -> io::Result<Vec<u8>> {
-    let mut message = vec![0; 6];
-    stream.read_exact(&mut message)?;
-    let length = message.last_chunk::<4>().map_or(0, |length| u32::from_be_bytes(*length));
-    let length = usize::try_from(length).unwrap_or(usize::MAX);
-    if !(super::command::HEADER..=max).contains(&length) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a TPM message of {length} bytes")));
-    }
-    message.resize(length, 0);
-    stream.read_exact(message.get_mut(6..).unwrap_or_default())?;
-    Ok(message)
 }
 
 /// A child that is ended unless it is taken out.

@@ -1,0 +1,17 @@
+//! What an emulated machine measured while it booted: into a TPM, and into the logs that say what the numbers mean.
+//!
+//! ```text
+//!   guest  what boots: firmware, boot loader, kernel, command line ─▶ events ─▶ log: binary_bios_measurements, and PCRs
+//!   ima    what was opened since                                                    binary_runtime_measurements, and PCR 10
+//! ```
+//!
+//! The content is made up and plausible: names and structures are those of the machines, the measured bytes are short texts. The
+//! parsers that read it are those of `ratls`, which share nothing with it.
+
+pub mod event;
+pub mod guest;
+pub mod ima;
+pub mod log;
+
+pub use guest::{Firmware, Guest, Loader};
+pub use log::Log;
