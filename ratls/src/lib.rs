@@ -13,6 +13,7 @@ pub mod evidence;
 pub mod guid;
 pub mod launch;
 pub mod policy;
+pub mod reference;
 pub mod tcb;
 pub mod time;
 pub mod verify;

@@ -14,6 +14,7 @@ mod guest;
 mod identity;
 mod json;
 mod judge;
+pub mod levels;
 mod result;
 mod snp;
 mod text;

@@ -1,0 +1,14 @@
+//! Reference values that stand for more than a digest: recomputed from files in hand, and rebuilt from source.
+//!
+//! ```text
+//! artefacts + recipe --> Expected --(equals what was measured)--> BinaryProof --(each file rebuilt)--> SourceProof
+//! ```
+//!
+//! A level of 3 or 4 needs one of these proofs, and only the functions of this folder make what they are made of.
+
+mod proof;
+
+pub use proof::{Artefact, BinaryProof, Expected, NotRebuilt, Part, Rebuild, SourceProof};
+
+#[cfg(test)]
+pub(crate) use proof::tests;
