@@ -4,6 +4,8 @@
 //! chain     one SHA-384 per page                    machine   hypervisor, vCPUs, their save areas (vmsa, vcpu)
 //! ovmf      the layout that an image asks for       hashes    kernel, initrd, command line through the firmware
 //! recipe    all of it → digest                      cover     what such a digest says of each component
+//! pages     a guest given page by page              search    which machine matched, or what would have to differ
+//! id_block  the owner's signature over a digest
 //! ```
 //!
 //! platforms.md §5. Nothing here is evidence: a digest becomes worth something when a verified report carries the same one.
@@ -11,9 +13,12 @@
 mod chain;
 mod cover;
 mod hashes;
+pub mod id_block;
 mod machine;
 mod ovmf;
+mod pages;
 mod recipe;
+mod search;
 mod vcpu;
 mod vmsa;
 
@@ -22,5 +27,7 @@ pub use cover::{Coverage, Covered, Enforcement, Known, LaunchLink, NotCovered};
 pub use hashes::{Ingredient, KernelHashes, MAX_CMDLINE_BYTES};
 pub use machine::{BadVcpuCount, GceHost, Machine, VcpuCount, Vmm};
 pub use ovmf::{MAX_FIRMWARE_BYTES, OvmfError, OvmfLayout, Section, SectionKind};
+pub use pages::{MAX_RECIPE_BYTES, PagesError, PagesLaunch, PagesRecipe};
 pub use recipe::{Firmware, LaunchError, OvmfLaunch, SvsmLaunch};
+pub use search::{Difference, LaunchMatch, MAX_MACHINES, Machines, MachinesError, would_match};
 pub use vcpu::{GuestFeatures, MAX_VCPUS, UnknownModel, VcpuSignature};

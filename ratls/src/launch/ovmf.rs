@@ -301,3 +301,154 @@ fn read_sections(reader: &mut Reader<'_>) -> Result<Vec<Section>, Option<OvmfErr
     }
     Ok(sections)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const IMAGE_BYTES: usize = 8192;
+
+    /// An image with this table (last entry first, as it is walked) and these sections, 0x200 bytes before the end.
+    fn image(entries: &[(UefiGuid, &[u8])], sections: &[(u32, u32, u32)]) -> Vec<u8> {
+        let mut image = vec![0; IMAGE_BYTES - 0x200];
+        image.extend(b"ASEV");
+        image.extend((METADATA_HEADER_BYTES as u32 + sections.len() as u32 * 12).to_le_bytes());
+        image.extend(1_u32.to_le_bytes());
+        image.extend((sections.len() as u32).to_le_bytes());
+        for (gpa, size, kind) in sections {
+            image.extend([gpa.to_le_bytes(), size.to_le_bytes(), kind.to_le_bytes()].concat());
+        }
+        let mut table = Vec::new();
+        for (guid, data) in entries.iter().rev() {
+            table.extend(*data);
+            table.extend((data.len() as u16 + 18).to_le_bytes());
+            table.extend(guid.to_bytes());
+        }
+        table.extend((table.len() as u16 + 18).to_le_bytes());
+        table.extend(TABLE_FOOTER.to_bytes());
+        image.resize(IMAGE_BYTES - 32 - table.len(), 0);
+        image.extend(table);
+        image.resize(IMAGE_BYTES, 0x90);
+        image
+    }
+
+    const UNKNOWN: UefiGuid = UefiGuid::new(1, 2, 3, 4);
+    const METADATA: (UefiGuid, &[u8]) = (SEV_META_DATA, &[0, 2, 0, 0]);
+    const RESET: (UefiGuid, &[u8]) = (SEV_ES_RESET_BLOCK, &[4, 0xB0, 0x80, 0]);
+    const HASHES: (UefiGuid, &[u8]) = (SEV_HASH_TABLE_RV, &[0, 0xC, 0x81, 0, 0, 4, 0, 0]);
+    const SECTIONS: &[(u32, u32, u32)] = &[
+        (0x80_0000, 0x9000, 1),
+        (0x80_D000, 0x1000, 2),
+        (0x80_E000, 0x1000, 3),
+        (0x80_F000, 0x1000, 4),
+        (0x81_0000, 0x1000, 0x10),
+    ];
+
+    /// An image that takes kernel hashes, for tests of what is built on it.
+    pub(in crate::launch) fn good() -> Vec<u8> {
+        image(&[METADATA, (UNKNOWN, &[9; 7]), RESET, HASHES], SECTIONS)
+    }
+
+    #[test]
+    fn reads_what_an_image_asks_for_and_skips_entries_of_others() {
+        let layout = OvmfLayout::parse(&good()).unwrap();
+        assert_eq!(layout.reset_eip(), Some(0x80_B004));
+        assert_eq!(layout.hash_table_gpa, Some(0x81_0C00));
+        assert_eq!(layout.svsm_entry, None);
+        assert!(layout.takes_kernel_hashes());
+        assert_eq!(layout.sections().len(), 5);
+        assert_eq!(layout.sections()[0], Section { gpa: 0x80_0000, pages: 9, kind: SectionKind::SecMemory });
+        assert_eq!(OvmfLayout::from_parts(Some(0x80_B004), Some(0x81_0C00), SECTIONS), Ok(layout));
+    }
+
+    #[test]
+    fn refuses_sections_that_no_firmware_has() {
+        for (at, section, says) in [
+            (0, (0x80_0001, 0x9000, 1), "multiples of 4096"),
+            (0, (0x80_0000, 0x9001, 1), "multiples of 4096"),
+            (0, (0x80_0000, 0, 1), "at least one page"),
+            (0, (0xFFFF_F000, 0x1000, 1), "above 4 GiB"),
+            (0, (0, 0x400_0000, 1), "more than 16384 pages"),
+            (1, (0x80_D000, 0x2000, 2), "one page"),
+            (2, (0x80_E000, 0x2000, 3), "one page"),
+            (4, (0x81_0000, 0x2000, 0x10), "one page"),
+            (4, (0x81_0000, 0x1000, 5), "unknown type 0x5"),
+            (3, (0x81_0000, 0x1000, 0x10), "more than one section"),
+            (4, (0x82_0000, 0x1000, 0x10), "looks for kernel hashes at 0x810c00"),
+        ] {
+            let mut sections = SECTIONS.to_vec();
+            sections[at] = section;
+            let error = OvmfLayout::parse(&image(&[METADATA, RESET, HASHES], &sections)).unwrap_err();
+            assert!(error.to_string().contains(says), "{section:?}: {error}");
+        }
+        let many = vec![(0, 0x1000, 1); 65];
+        assert_eq!(OvmfLayout::from_parts(None, None, &many), Err(OvmfError::TooManySections(65)));
+        assert!(OvmfLayout::from_parts(None, None, &many[1..]).is_ok());
+    }
+
+    #[test]
+    fn refuses_tables_that_are_broken_or_say_a_thing_twice() {
+        for (entries, wanted) in [
+            (&[RESET][..], OvmfError::NoMetadata),
+            (&[METADATA, RESET, RESET], OvmfError::DuplicateEntry(SEV_ES_RESET_BLOCK)),
+            (
+                &[METADATA, (SEV_ES_RESET_BLOCK, &[0; 5])],
+                OvmfError::EntryLength { guid: SEV_ES_RESET_BLOCK, seen: 5, wanted: 4 },
+            ),
+            (&[(SEV_META_DATA, &[0, 0x20, 0, 0])], OvmfError::Metadata("it does not begin with \"ASEV\"")),
+            (&[(SEV_META_DATA, &[1, 0x20, 0, 0])], OvmfError::MetadataBounds),
+            (&[(SEV_META_DATA, &[0xFF; 4])], OvmfError::MetadataBounds),
+            (&[(SEV_META_DATA, &[15, 0, 0, 0])], OvmfError::Metadata("it does not begin with \"ASEV\"")),
+            (&[(SEV_META_DATA, &[0, 0, 0, 0])], OvmfError::MetadataBounds),
+        ] {
+            assert_eq!(OvmfLayout::parse(&image(entries, SECTIONS)), Err(wanted));
+        }
+        let good = good();
+        let size_at = |entry: usize| IMAGE_BYTES - 32 - 18 - entry;
+        for (at, value, wanted) in [
+            (size_at(0), 17_u16, OvmfError::Table("its size is less than a header")),
+            (size_at(0), 19, OvmfError::Table("an entry is cut off")),
+            (size_at(0), u16::MAX, OvmfError::Table("it begins before the image")),
+            (size_at(18), 0, OvmfError::Table("an entry is less than a header")),
+            (size_at(18), 4000, OvmfError::Table("an entry begins before the table")),
+        ] {
+            let mut broken = good.clone();
+            broken[at..at + 2].copy_from_slice(&value.to_le_bytes());
+            assert_eq!(OvmfLayout::parse(&broken), Err(wanted), "{at} {value}");
+        }
+        for (at, wanted) in [
+            (IMAGE_BYTES - 0x200 + 4, OvmfError::Metadata("its size is not that of its sections")),
+            (IMAGE_BYTES - 0x200 + 8, OvmfError::MetadataVersion(0)),
+            (IMAGE_BYTES - 34, OvmfError::NoTable),
+        ] {
+            let mut broken = good.clone();
+            broken[at] ^= 1;
+            assert_eq!(OvmfLayout::parse(&broken), Err(wanted), "{at}");
+        }
+    }
+
+    #[test]
+    fn refuses_images_that_are_no_whole_pages() {
+        let good = good();
+        for bytes in [&[][..], &good[1..], &[0; 16], &vec![0; MAX_FIRMWARE_BYTES + 4096]] {
+            assert_eq!(OvmfLayout::parse(bytes), Err(OvmfError::Size { seen: bytes.len() }));
+        }
+        assert_eq!(OvmfLayout::parse(&[0; 4096]), Err(OvmfError::NoTable));
+    }
+
+    proptest! {
+        #[test]
+        fn any_change_of_a_good_image_is_an_answer_and_never_a_panic(
+            changes in proptest::collection::vec((IMAGE_BYTES - 0x220..IMAGE_BYTES, any::<u8>()), 1..6)
+        ) {
+            let mut image = good();
+            for (at, byte) in changes {
+                image[at] = byte;
+            }
+            if let Ok(layout) = OvmfLayout::parse(&image) {
+                prop_assert!(layout.sections.iter().map(|s| s.pages).sum::<usize>() <= MAX_SECTION_PAGES);
+            }
+        }
+    }
+}

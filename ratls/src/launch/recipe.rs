@@ -192,3 +192,70 @@ impl SvsmLaunch {
         found.map(|(_, digest)| digest).expect("every SVSM vCPU has a save area")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::hashes::Ingredient;
+    use super::super::machine::GceHost;
+    use super::*;
+
+    fn machine(vmm: Vmm, vcpus: u64) -> Machine {
+        let vcpus = VcpuCount::new(vcpus).unwrap();
+        Machine { vmm, vcpus, model: VcpuSignature::of_model(23, 1, 2), features: GuestFeatures::SNP }
+    }
+
+    fn hashes(kernel: &[u8]) -> KernelHashes {
+        KernelHashes {
+            kernel: Ingredient::of_file(kernel),
+            initrd: Ingredient::absent(),
+            cmdline: Ingredient::of_cmdline("ro"),
+        }
+    }
+
+    #[test]
+    fn every_input_is_in_the_digest() {
+        let image = super::super::ovmf::tests::good();
+        let mut other = image.clone();
+        other[0] ^= 1;
+        let launch = |image: &[u8], kernel| OvmfLaunch::new(Firmware::from_image(image).unwrap(), kernel).unwrap();
+        let base = machine(Vmm::Qemu, 2);
+        let mut seen = vec![
+            launch(&other, Some(hashes(b"kernel"))).digest(&base),
+            launch(&image, Some(hashes(b"Kernel"))).digest(&base),
+            launch(&image, None).digest(&base),
+        ];
+        let guest = launch(&image, Some(hashes(b"kernel")));
+        for machine in [
+            base,
+            machine(Vmm::Qemu, 1),
+            machine(Vmm::Ec2, 2),
+            machine(Vmm::Gce(GceHost::Milan), 2),
+            machine(Vmm::Gce(GceHost::Genoa), 2),
+            Machine { features: GuestFeatures::SNP_DEBUG_SWAP, ..base },
+            Machine { model: VcpuSignature::of_model(25, 1, 1), ..base },
+        ] {
+            seen.push(guest.digest(&machine));
+        }
+        let mut digests: Vec<_> = seen.into_iter().map(Result::unwrap).collect();
+        digests.sort();
+        digests.dedup();
+        assert_eq!(digests.len(), 10);
+    }
+
+    #[test]
+    fn a_second_vcpu_needs_a_place_to_start() {
+        let layout = OvmfLayout::from_parts(None, None, &[(0x80_0000, 0x1000, 1)]).unwrap();
+        let launch = OvmfLaunch::new(Firmware::from_digest(Measurement::from_bytes([1; 48]), layout), None).unwrap();
+        assert!(launch.digest(&machine(Vmm::Qemu, 1)).is_ok());
+        assert_eq!(launch.digest(&machine(Vmm::Qemu, 2)), Err(LaunchError::NoResetBlock));
+    }
+
+    #[test]
+    fn a_hash_table_must_fit_on_its_page() {
+        for (table, fits) in [(0x81_0F50, true), (0x81_0F51, false)] {
+            let layout = OvmfLayout::from_parts(None, Some(table), &[(0x81_0000, 0x1000, 0x10)]).unwrap();
+            let firmware = Firmware::from_digest(Measurement::from_bytes([1; 48]), layout);
+            assert_eq!(OvmfLaunch::new(firmware, Some(hashes(b"k"))).is_ok(), fits);
+        }
+    }
+}
