@@ -2,6 +2,7 @@
 
 pub mod event_log;
 pub mod hcl;
+pub mod ima;
 pub mod json;
 pub mod snp;
 pub mod svsm;

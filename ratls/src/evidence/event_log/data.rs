@@ -9,6 +9,7 @@
 
 use super::event::{Event, EventType};
 use crate::bytes::{ReadError, Reader};
+use crate::guid::UefiGuid;
 
 /// Data of an event, with what it is worth.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,50 +86,29 @@ pub enum GrubRole {
 /// UEFI_VARIABLE_DATA.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variable<'a> {
-    pub vendor: Guid,
+    pub vendor: UefiGuid,
     pub name: String,
     pub data: &'a [u8],
 }
 
-/// A GUID as EFI stores it: its first three fields are little-endian.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Guid(pub [u8; 16]);
-
-impl Guid {
-    /// EFI_GLOBAL_VARIABLE, 8be4df61-93ca-11d2-aa0d-00e098032b8c: SecureBoot, PK, KEK.
-    pub const GLOBAL: Guid = Guid(*b"\x61\xdf\xe4\x8b\xca\x93\xd2\x11\xaa\x0d\x00\xe0\x98\x03\x2b\x8c");
-    /// EFI_IMAGE_SECURITY_DATABASE, d719b2cb-3d3a-4596-a3bc-dad00e67656f: db, dbx.
-    pub const IMAGE_SECURITY: Guid = Guid(*b"\xcb\xb2\x19\xd7\x3a\x3d\x96\x45\xa3\xbc\xda\xd0\x0e\x67\x65\x6f");
-    /// SHIM_LOCK, 605dab50-e046-4300-abb6-3dd810dd8b23: shim's own variables.
-    pub const SHIM_LOCK: Guid = Guid(*b"\x50\xab\x5d\x60\x46\xe0\x00\x43\xab\xb6\x3d\xd8\x10\xdd\x8b\x23");
-}
-
-impl std::fmt::Display for Guid {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [a, b, c, d, e, g, h, i, rest @ ..] = self.0;
-        let (a, b, c) = (u32::from_le_bytes([a, b, c, d]), u16::from_le_bytes([e, g]), u16::from_le_bytes([h, i]));
-        let (d, e) = rest.split_at(2);
-        write!(f, "{a:08x}-{b:04x}-{c:04x}-{}-{}", hex::encode(d), hex::encode(e))
-    }
-}
-
-impl std::fmt::Debug for Guid {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        std::fmt::Display::fmt(self, f)
-    }
-}
+/// EFI_GLOBAL_VARIABLE: SecureBoot, PK, KEK.
+pub const GLOBAL: UefiGuid = UefiGuid::new(0x8be4_df61, 0x93ca, 0x11d2, 0xaa0d_00e0_9803_2b8c);
+/// EFI_IMAGE_SECURITY_DATABASE: db, dbx.
+pub const IMAGE_SECURITY: UefiGuid = UefiGuid::new(0xd719_b2cb, 0x3d3a, 0x4596, 0xa3bc_dad0_0e67_656f);
+/// SHIM_LOCK: shim's own variables.
+pub const SHIM_LOCK: UefiGuid = UefiGuid::new(0x605d_ab50, 0xe046, 0x4300, 0xabb6_3dd8_10dd_8b23);
 
 /// UEFI_GPT_DATA: the disk that was booted from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gpt {
-    pub disk: Guid,
+    pub disk: UefiGuid,
     pub partitions: Vec<Partition>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Partition {
-    pub kind: Guid,
-    pub unique: Guid,
+    pub kind: UefiGuid,
+    pub unique: UefiGuid,
     pub first_block: u64,
     pub last_block: u64,
     pub name: String,
@@ -226,7 +206,7 @@ fn authority(data: &[u8]) -> Option<(Variable<'_>, &[u8])> {
 
 fn variable_and_rest(data: &[u8]) -> Option<(Variable<'_>, &[u8])> {
     let mut reader = Reader::new(data);
-    let vendor = Guid(reader.array().ok()?);
+    let vendor = UefiGuid::from_bytes(reader.array().ok()?);
     let characters = usize::try_from(reader.u64_le().ok()?).ok()?;
     let length = usize::try_from(reader.u64_le().ok()?).ok()?;
     let name = utf16(reader.take(characters.checked_mul(2)?).ok()?)?;
@@ -245,7 +225,7 @@ fn gpt(data: &[u8]) -> Result<Gpt, ReadError> {
     }
     // Revision, header size, two checksums, own and other place, first and last usable block: 48 bytes.
     reader.take(48)?;
-    let disk = Guid(reader.array()?);
+    let disk = UefiGuid::from_bytes(reader.array()?);
     // Place, number, size and checksum of the entries: 20 bytes.
     reader.take(20)?;
     let count = usize::try_from(reader.u64_le()?).map_err(|_| malformed())?;
@@ -254,7 +234,7 @@ fn gpt(data: &[u8]) -> Result<Gpt, ReadError> {
     }
     let mut partitions = Vec::with_capacity(count);
     for _ in 0..count {
-        let (kind, unique) = (Guid(reader.array()?), Guid(reader.array()?));
+        let (kind, unique) = (UefiGuid::from_bytes(reader.array()?), UefiGuid::from_bytes(reader.array()?));
         let (first_block, last_block, _attributes) = (reader.u64_le()?, reader.u64_le()?, reader.u64_le()?);
         let name = utf16(reader.take(72)?).ok_or_else(malformed)?;
         let name = name.trim_end_matches('\0').to_owned();

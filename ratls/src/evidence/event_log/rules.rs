@@ -6,7 +6,7 @@
 use std::fmt;
 
 use super::EventLog;
-use super::data::{Data, Guid, Variable};
+use super::data::{Data, GLOBAL, Variable};
 use super::event::{Event, EventType};
 use super::replay::STARTUP_LOCALITY;
 
@@ -246,5 +246,5 @@ fn secure_boot(log: &EventLog, found: &mut Found) {
 }
 
 pub(crate) fn is_secure_boot(variable: &Variable<'_>) -> bool {
-    variable.vendor == Guid::GLOBAL && variable.name == "SecureBoot"
+    variable.vendor == GLOBAL && variable.name == "SecureBoot"
 }
