@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use proxy_core::net::{Addr, HostPort};
 use proxy_core::telemetry::Format;
 
+use crate::tools::measure::MeasureArgs;
 use crate::tools::policy::PolicyCommand;
 use crate::tools::verify::VerifyArgs;
 
@@ -75,6 +76,7 @@ pub enum Command {
     /// Attest a guest and show what it proves
     Inspect(InspectArgs),
     Verify(Box<VerifyArgs>),
+    Measure(Box<MeasureArgs>),
     /// Work with policy files
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -130,6 +132,9 @@ mod tests {
             "verify b.evident",
             "verify --policy p.toml --at 2026-11-23T21:00:00Z --json --snp-report r.bin --cert a.der --cert b.pem c.pem",
             "policy check p.toml",
+            "measure --firmware o.fd --kernel k --initrd i --append ro --vcpus 4 --vcpu-type EPYC-v4 --vmm qemu",
+            "measure --firmware o.fd --vcpus 1 --vmm gce --guest-features 0x21 --json",
+            "measure --recipe pages.toml --json",
         ] {
             parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
         }
@@ -149,6 +154,13 @@ mod tests {
             "inspect",
             "policy learn a:1",
             "measure",
+            "measure --firmware o.fd",
+            "measure --firmware o.fd --vcpus 0 --vmm qemu",
+            "measure --firmware o.fd --vcpus 1 --vmm xen",
+            "measure --firmware o.fd --vcpus 1 --vmm qemu --vcpu-type Opteron",
+            "measure --firmware o.fd --recipe p.toml --vcpus 1 --vmm qemu",
+            "measure --recipe p.toml --kernel k",
+            "measure --firmware o.fd --vcpus 1 --vmm qemu --kernel k --kernel-sha256 00",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
         }

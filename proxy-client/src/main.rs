@@ -14,9 +14,9 @@ const EXIT_FAILED: u8 = 4;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // Policies hold no times, and a given time takes the clock's place.
+    // Policies and launch digests hold no times, and a given time takes the clock's place.
     let needs_clock = match &cli.command {
-        Some(Command::Policy(_)) => false,
+        Some(Command::Policy(_) | Command::Measure(_)) => false,
         Some(Command::Verify(args)) => args.at.is_none(),
         Some(Command::Inspect(_)) | None => true,
     };
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
     }
     match cli.command {
         Some(Command::Verify(args)) => tools::verify::run(*args),
+        Some(Command::Measure(args)) => tools::measure::run(&args),
         Some(Command::Policy(command)) => tools::policy::run(command),
         Some(Command::Inspect(args)) => block_on(inspect::run(args)),
         None => match Config::load(&cli.run) {

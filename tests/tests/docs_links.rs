@@ -104,7 +104,7 @@ fn docs_name_files_that_exist() -> Result<()> {
 
 /// What `--help` of both programs and all their commands say.
 fn helps() -> Result<String> {
-    let client: [&[&str]; 5] = [&[], &["inspect"], &["verify"], &["policy"], &["policy", "check"]];
+    let client: [&[&str]; 6] = [&[], &["inspect"], &["verify"], &["measure"], &["policy"], &["policy", "check"]];
     let proxy: [&[&str]; 3] = [&[], &["evidence"], &["check-config"]];
     let mut all = String::new();
     for (program, commands) in [(evident_client()?, &client[..]), (evident_proxy()?, &proxy[..])] {
@@ -128,7 +128,14 @@ fn docs_show_flags_that_exist() -> Result<()> {
     let known = flags(&helps()?);
     ensure!(known.contains("--http-proxy") && known.contains("--simulate"), "the help says too little: {known:?}");
     let mut unknown = Vec::new();
-    let shown = ["README.md", "SECURITY.md", "docs/verify-by-hand.md", "docs/limitations.md", "docs/configuration.md"];
+    let shown = [
+        "README.md",
+        "SECURITY.md",
+        "docs/verify-by-hand.md",
+        "docs/measure.md",
+        "docs/limitations.md",
+        "docs/configuration.md",
+    ];
     for document in shown {
         let text = read(document)?;
         let foreign = flags(&text).into_iter().filter(|flag| !known.contains(flag) && !OF_OTHERS.contains(&&**flag));

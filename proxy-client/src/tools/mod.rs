@@ -4,6 +4,7 @@
 //! themselves.
 
 pub mod inspect_view;
+pub mod measure;
 pub mod policy;
 pub mod verify;
 
@@ -14,6 +15,8 @@ use std::process::ExitCode;
 
 /// Usage, configuration or policy file error.
 const EXIT_USAGE: u8 = 2;
+/// Read and understood, and not what is accepted.
+const EXIT_REFUSED: u8 = 3;
 /// Could not be reached or read.
 const EXIT_UNREADABLE: u8 = 4;
 

@@ -2,6 +2,7 @@
 //! nothing of it is in the firmware's file, so a reference names it or lets it be searched (platforms.md §5.4).
 
 use std::fmt;
+use std::str::FromStr;
 
 use super::chain::{PAGE_BYTES, PageChain};
 use super::vcpu::{GuestFeatures, MAX_VCPUS, VcpuSignature};
@@ -37,6 +38,20 @@ impl Vmm {
     /// EC2 and GCE show every guest the same processor before it asks CPUID.
     pub const fn model_is_measured(self) -> bool {
         matches!(self, Vmm::Qemu)
+    }
+}
+
+/// A text that names no hypervisor.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no hypervisor; known: qemu, ec2, gce (on Milan hosts), gce-genoa")]
+pub struct UnknownVmm(String);
+
+impl FromStr for Vmm {
+    type Err = UnknownVmm;
+
+    fn from_str(text: &str) -> Result<Vmm, UnknownVmm> {
+        let found = Vmm::ALL.into_iter().find(|vmm| vmm.to_string() == text);
+        found.ok_or_else(|| UnknownVmm(text.chars().take(64).collect()))
     }
 }
 

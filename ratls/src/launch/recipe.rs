@@ -9,8 +9,8 @@ use super::hashes::KernelHashes;
 use super::machine::{ByVcpus, Machine, VcpuCount, Vmm};
 use super::ovmf::{OvmfError, OvmfLayout, SectionKind};
 use super::vcpu::{GuestFeatures, VcpuSignature};
-use crate::crypto::sha384;
-use crate::digest::Sha384Digest;
+use crate::crypto::{sha256, sha384};
+use crate::digest::{Sha256Digest, Sha384Digest};
 use crate::evidence::snp::Measurement;
 
 /// The firmware ends at 4 GiB.
@@ -44,7 +44,15 @@ pub enum LaunchError {
 pub struct Firmware {
     after_pages: Measurement,
     layout: OvmfLayout,
-    file: Option<Sha384Digest>,
+    file: Option<FirmwareFile>,
+}
+
+/// Names of a firmware's file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FirmwareFile {
+    pub sha256: Sha256Digest,
+    /// Under which GCE publishes its firmware.
+    pub sha384: Sha384Digest,
 }
 
 impl Firmware {
@@ -52,7 +60,8 @@ impl Firmware {
         let layout = OvmfLayout::parse(image)?;
         let mut chain = PageChain::new();
         add_below(&mut chain, FOUR_GIB, image)?;
-        Ok(Firmware { after_pages: chain.digest(), layout, file: Some(sha384(&[image])) })
+        let file = FirmwareFile { sha256: sha256(&[image]), sha384: sha384(&[image]) };
+        Ok(Firmware { after_pages: chain.digest(), layout, file: Some(file) })
     }
 
     /// From the digest after the firmware's own pages, as `sev-snp-measure --mode snp:ovmf-hash` prints it, and the layout.
@@ -67,9 +76,9 @@ impl Firmware {
     pub fn layout(&self) -> &OvmfLayout {
         &self.layout
     }
-    /// SHA-384 of the file, where it was here: the name under which GCE publishes its firmware.
-    pub fn file_sha384(&self) -> Option<Sha384Digest> {
-        self.file
+    /// `None` where the file itself was not here.
+    pub fn file(&self) -> Option<&FirmwareFile> {
+        self.file.as_ref()
     }
     pub fn is_held(&self) -> bool {
         self.file.is_some()

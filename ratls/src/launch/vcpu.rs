@@ -130,6 +130,23 @@ impl GuestFeatures {
     }
 }
 
+/// A text that is no number in hex.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no set of guest features; write SEV_FEATURES in hex, as 0x1 or 0x21")]
+pub struct BadFeatures(String);
+
+impl FromStr for GuestFeatures {
+    type Err = BadFeatures;
+
+    /// Hex, with or without `0x`.
+    fn from_str(text: &str) -> Result<GuestFeatures, BadFeatures> {
+        let digits = text.strip_prefix("0x").unwrap_or(text);
+        let hex = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let raw = hex.then(|| u64::from_str_radix(digits, 16).ok()).flatten();
+        raw.map(GuestFeatures).ok_or_else(|| BadFeatures(text.chars().take(64).collect()))
+    }
+}
+
 impl fmt::Display for GuestFeatures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:#x}", self.0)?;
@@ -166,5 +183,10 @@ mod tests {
     fn features_are_shown_with_their_names() {
         assert_eq!(GuestFeatures::SNP_DEBUG_SWAP.to_string(), "0x21 (SNP, DebugSwap)");
         assert_eq!(GuestFeatures(0).to_string(), "0x0");
+        assert_eq!("0x21".parse(), Ok(GuestFeatures::SNP_DEBUG_SWAP));
+        assert_eq!("21".parse(), Ok(GuestFeatures::SNP_DEBUG_SWAP));
+        for text in ["", "0x", "-1", "+1", "g", "0x10000000000000000"] {
+            assert!(text.parse::<GuestFeatures>().is_err(), "{text}");
+        }
     }
 }
