@@ -137,6 +137,7 @@ fn guest(inputs: &mut Inputs, mut device: SimulatedAmdSp) {
         leaf_certificate: lean,
         bind,
         received: UnixTime::from_secs(1_800_000_000),
+        witnessed_ak: true,
     };
     add(inputs, "bundle", bundle.encode());
 
@@ -144,7 +145,12 @@ fn guest(inputs: &mut Inputs, mut device: SimulatedAmdSp) {
     let of_key = Tree::build(&[key_leaf]).expect("one leaf");
     let statement = self::statement(Purpose::Key, of_key.root(), 1, spki).encode();
     let report = device.report(binder(&statement).as_bytes()).expect("the simulator works");
-    let evidence = KeyEvidence { statement, report, endorsements };
+    let evidence = KeyEvidence {
+        statement,
+        hardware: vec![(HardwareFormat::SnpReport, report)],
+        tpm: None,
+        endorsements,
+    };
     add(inputs, "cmw", evidence.encode_extension());
     let mut params = CertificateParams::default();
     params.custom_extensions.push(CustomExtension::from_oid_content(CMW_OID, evidence.encode_extension()));

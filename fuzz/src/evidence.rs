@@ -7,6 +7,7 @@ use ratls::evidence::snp::{FirmwareVersion, REPORT_LEN, Report, SigningKey, TcbK
 use ratls::tcb::TcbLayout;
 use ratls::time::UnixTime;
 use ratls::verify::{verify_key, verify_report};
+use ratls::wire::attest::HardwareFormat;
 
 use crate::tagged::{self, CERTIFICATE, CRL, REPORT, ROOT};
 
@@ -151,7 +152,11 @@ pub fn cmw(data: &[u8]) {
             "evidence that the leaf does not hold"
         );
         crate::wire::statement(&evidence.statement);
-        report(&evidence.report);
+        for (format, bytes) in &evidence.hardware {
+            if *format == HardwareFormat::SnpReport {
+                report(bytes);
+            }
+        }
     }
     assert!(verify_key(data, &TrustAnchors::amd(), NOW).is_err(), "AMD signed nothing here");
 }

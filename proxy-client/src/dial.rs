@@ -199,6 +199,7 @@ impl Shown {
             leaf_certificate: self.leaf_certificate.to_vec(),
             bind: self.bind,
             received: self.received,
+            witnessed_ak: false,
         }
     }
 

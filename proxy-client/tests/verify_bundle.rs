@@ -77,7 +77,10 @@ fn bundle() -> (Bundle, String) {
         pool_idle_ms: 0,
     };
     let attest = attest.encode();
-    (Bundle { attest, parts: Default::default(), leaf_certificate, bind, received: NOW }, sp.root_pem())
+    (
+        Bundle { attest, parts: Default::default(), leaf_certificate, bind, received: NOW, witnessed_ak: false },
+        sp.root_pem(),
+    )
 }
 
 /// The example policy beside the root that it names.

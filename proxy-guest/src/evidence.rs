@@ -60,6 +60,7 @@ pub async fn run(flags: EvidenceFlags) -> Result<ExitCode> {
         leaf_certificate: key.lean_identity(now())?.chain.remove(0).to_vec(),
         bind: exporter.bind_initial(),
         received: now(),
+        witnessed_ak: false,
     };
     let (evidence, _) = verify_bundle(&bundle, &anchors, now()).context("our own verifier refuses our evidence")?;
     let result = appraise(None, evidence);

@@ -87,12 +87,18 @@ fn date(secs: i64) -> Result<time::OffsetDateTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ratls::wire::attest::HardwareFormat;
 
     #[test]
     fn both_leaves_are_of_the_same_key_and_the_lean_one_is_small() {
         let now = UnixTime::from_secs(1_800_000_000);
         let key = GuestKey::generate(&["llm.example".into(), "10.0.0.1".into()], now).unwrap();
-        let evidence = KeyEvidence { statement: vec![1], report: vec![2; 1184], endorsements: vec![] };
+        let evidence = KeyEvidence {
+            statement: vec![1],
+            hardware: vec![(HardwareFormat::SnpReport, vec![2; 1184])],
+            tpm: None,
+            endorsements: vec![],
+        };
         let lean = key.lean_identity(now).unwrap();
         let full = key.evidence_identity(&evidence, now).unwrap();
         assert_eq!(spki_digest(&lean.chain[0]), Ok(key.spki()));

@@ -243,14 +243,16 @@ pub async fn key_evidence(
 ) -> Result<KeyEvidence> {
     let attestation = attest.attest_key(KeyLeaf::new(&key.spki())).await?;
     let settled = standing.wait_for(|standing| !matches!(standing, Standing::Pending)).await?.clone();
-    let endorsements = match settled {
+    let mut endorsements = match settled {
         Standing::Endorsed(endorsed) => endorsed.staple().to_vec(),
         Standing::Failed(error) => return Err(error).context("the reports of this guest cannot be endorsed"),
         Standing::Pending => bail!("the endorser has ended"),
     };
+    endorsements.extend_from_slice(attestation.batch.ak_certificates());
     Ok(KeyEvidence {
         statement: attestation.batch.statement().to_vec(),
-        report: attestation.batch.report().to_vec(),
+        hardware: attestation.batch.hardware().to_vec(),
+        tpm: attestation.batch.tpm().cloned(),
         endorsements,
     })
 }

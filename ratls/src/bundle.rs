@@ -26,6 +26,8 @@ pub struct Bundle {
     pub bind: Bind32,
     /// When the evidence was received, by the client's clock.
     pub received: UnixTime,
+    /// The client saw the AK proven by CRED. Nobody who reads the file can see it again.
+    pub witnessed_ak: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,13 +46,16 @@ pub enum BundleError {
 impl Bundle {
     pub fn encode(&self) -> Vec<u8> {
         let mut e = Encoder::new();
-        e.map(6).uint(1).uint(VERSION).uint(2).bytes(&self.attest);
+        e.map(if self.witnessed_ak { 7 } else { 6 }).uint(1).uint(VERSION).uint(2).bytes(&self.attest);
         e.uint(3).array(self.parts.len());
         for bytes in self.parts.values() {
             e.bytes(bytes);
         }
         e.uint(4).bytes(&self.leaf_certificate).uint(5).bytes(self.bind.as_bytes());
         e.uint(6).uint(u64::try_from(self.received.as_secs()).unwrap_or(0));
+        if self.witnessed_ak {
+            e.uint(7).bool(true);
+        }
         [MAGIC, &e.finish()].concat()
     }
 
@@ -58,8 +63,9 @@ impl Bundle {
         let body = file.strip_prefix(MAGIC).ok_or(BundleError::Magic)?;
         let (mut version, mut attest, mut parts, mut leaf, mut bind, mut received) =
             (None, None, BTreeMap::new(), None, None, None);
+        let mut witnessed_ak = false;
         let mut d = Decoder::new(body);
-        d.map("bundle", 6, |d, key| {
+        d.map("bundle", 7, |d, key| {
             match key {
                 1 => version = Some(d.uint()?),
                 2 => attest = Some(d.bytes("ATTEST", MAX_ATTEST)?.to_vec()),
@@ -73,6 +79,7 @@ impl Bundle {
                 4 => leaf = Some(d.bytes("leaf certificate", MAX_LEAF_CERTIFICATE)?.to_vec()),
                 5 => bind = Some(Bind32::from_exporter(d.array_of("bind32")?)),
                 6 => received = Some(d.uint()?),
+                7 => witnessed_ak = witnessed(d)?,
                 key => return Err(CborError::UnknownKey { what: "bundle", key }),
             }
             Ok(())
@@ -87,6 +94,7 @@ impl Bundle {
         Ok(Bundle {
             attest: attest.ok_or(missing(2))?,
             parts,
+            witnessed_ak,
             leaf_certificate: leaf.ok_or(missing(4))?,
             bind: bind.ok_or(missing(5))?,
             received: UnixTime::from_secs(
@@ -94,6 +102,11 @@ impl Bundle {
             ),
         })
     }
+}
+
+/// True, or left out.
+fn witnessed(d: &mut Decoder<'_>) -> Result<bool, CborError> {
+    if d.bool()? { Ok(true) } else { Err(CborError::Value { what: "AK proof witnessed", value: 0 }) }
 }
 
 #[cfg(test)]
@@ -108,11 +121,12 @@ mod tests {
             leaf_certificate: vec![3; 300],
             bind: Bind32::from_exporter([4; 32]),
             received: UnixTime::from_secs(1_800_000_000),
+            witnessed_ak: true,
         };
         let file = bundle.encode();
         let back = Bundle::parse(&file).unwrap();
         assert_eq!((back.attest, back.parts, back.received), (bundle.attest, bundle.parts, bundle.received));
-        assert!(back.bind == bundle.bind && back.leaf_certificate == bundle.leaf_certificate);
+        assert!(back.witnessed_ak && back.bind == bundle.bind && back.leaf_certificate == bundle.leaf_certificate);
         for end in 0..file.len() {
             assert!(Bundle::parse(&file[..end]).is_err());
         }

@@ -1,12 +1,13 @@
 //! The X.509 carrier: the lean leaf of `evident/1`, and the evidence-bearing leaf that ordinary clients get.
 //!
 //! The evidence stands in `id-pe-cmw` (1.3.6.1.5.5.7.1.35, not critical): a DER OCTET STRING that holds a CMW collection
-//! (draft-ietf-rats-msg-wrap) with the entries `st` (statement), `hw` (report) and `end` (endorsements). It proves that the
+//! (draft-ietf-rats-msg-wrap) with the entries `st` (statement), `hw` (hardware evidence), `end` (endorsements) and, where a TPM
+//! quoted, `tpm`. It proves that the
 //! key belongs to an attested guest, not that this connection ends there: an extracted key can be relayed to.
 
 use crate::binding::SpkiDigest;
 use crate::crypto::sha256;
-use crate::wire::attest::{Endorsement, media};
+use crate::wire::attest::{Endorsement, HardwareFormat, TpmEvidence, decode_hardware, encode_hardware, media};
 use crate::wire::cbor::{CborError, Decoder, Encoder};
 use crate::wire::limits::*;
 use x509_parser::prelude::*;
@@ -18,6 +19,10 @@ const CMW_OID_TEXT: &str = "1.3.6.1.5.5.7.1.35";
 pub const CMW_TYPE: &str = "tag:evident.example,2026:cmw/1";
 const STATEMENT_TYPE: &str = "application/vnd.evident.statement+cbor";
 const REPORT_TYPE: &str = "application/vnd.amd.sev-snp.report";
+/// Hardware evidence of any other kind: CBOR, as ATTEST key 6.
+const HARDWARE_TYPE: &str = "application/vnd.evident.hardware+cbor";
+/// CBOR, as ATTEST key 7.
+const TPM_TYPE: &str = "application/vnd.evident.tpm+cbor";
 const ENDORSEMENTS_TYPE: &str = "application/vnd.evident.endorsements+cbor";
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,7 +65,9 @@ fn parse(leaf: &[u8]) -> Result<X509Certificate<'_>, CertError> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyEvidence {
     pub statement: Vec<u8>,
-    pub report: Vec<u8>,
+    /// As in ATTEST key 6.
+    pub hardware: Vec<(HardwareFormat, Vec<u8>)>,
+    pub tpm: Option<TpmEvidence>,
     pub endorsements: Vec<Endorsement>,
 }
 
@@ -73,10 +80,16 @@ impl KeyEvidence {
             endorsements.array(2).text(&endorsement.media_type).bytes(&endorsement.bytes);
         }
         let mut e = Encoder::new();
-        e.map(4);
-        e.text("hw").array(2).text(REPORT_TYPE).bytes(&self.report);
+        e.map(if self.tpm.is_some() { 5 } else { 4 });
+        match &self.hardware[..] {
+            [(HardwareFormat::SnpReport, report)] => e.text("hw").array(2).text(REPORT_TYPE).bytes(report),
+            several => e.text("hw").array(2).text(HARDWARE_TYPE).bytes(&encode_hardware(several)),
+        };
         e.text("st").array(2).text(STATEMENT_TYPE).bytes(&self.statement);
         e.text("end").array(2).text(ENDORSEMENTS_TYPE).bytes(&endorsements.finish());
+        if let Some(tpm) = &self.tpm {
+            e.text("tpm").array(2).text(TPM_TYPE).bytes(&tpm.encode());
+        }
         e.text("__cmwc_t").text(CMW_TYPE);
         octet_string(&e.finish())
     }
@@ -99,13 +112,15 @@ impl KeyEvidence {
             return Err(CertError::Size(value.len()));
         }
         let collection = octet_string_content(value).ok_or(CertError::OctetString)?;
-        let (mut statement, mut report, mut list, mut kind, mut unknown) = (None, None, None, None, None);
+        let (mut statement, mut hardware, mut list, mut tpm, mut kind, mut unknown) =
+            (None, None, None, None, None, None);
         let mut d = Decoder::new(collection);
         d.text_map("CMW", 8, 32, |d, key| {
             match key {
-                "hw" => report = Some(entry(d, MAX_HARDWARE_BYTES)?),
+                "hw" => hardware = Some(entry(d, MAX_CMW)?),
                 "st" => statement = Some(entry(d, MAX_STATEMENT)?),
                 "end" => list = Some(entry(d, MAX_CMW)?),
+                "tpm" => tpm = Some(entry(d, MAX_CMW)?),
                 "__cmwc_t" => kind = Some(d.text("CMW type", 100)?),
                 other => {
                     unknown = Some(other.to_owned());
@@ -128,7 +143,14 @@ impl KeyEvidence {
         };
         Ok(KeyEvidence {
             statement: typed("st", STATEMENT_TYPE, statement)?,
-            report: typed("hw", REPORT_TYPE, report)?,
+            hardware: match hardware {
+                Some((HARDWARE_TYPE, list)) => several(list)?,
+                other => vec![(HardwareFormat::SnpReport, typed("hw", REPORT_TYPE, other)?)],
+            },
+            tpm: match tpm {
+                None => None,
+                some => Some(TpmEvidence::parse(&typed("tpm", TPM_TYPE, some)?)?),
+            },
             endorsements: endorsements(&typed("end", ENDORSEMENTS_TYPE, list)?)?,
         })
     }
@@ -136,6 +158,15 @@ impl KeyEvidence {
 
 fn entry<'a>(d: &mut Decoder<'a>, limit: usize) -> Result<(&'a str, &'a [u8]), CborError> {
     d.pair("CMW entry", |d| Ok((d.text("media type", MAX_MEDIA_TYPE)?, d.bytes("CMW entry", limit)?)))
+}
+
+/// A report alone has a media type of its own, and no second spelling.
+fn several(list: &[u8]) -> Result<Vec<(HardwareFormat, Vec<u8>)>, CertError> {
+    let hardware = decode_hardware(list)?;
+    match hardware[..] {
+        [(HardwareFormat::SnpReport, _)] => Err(CertError::MediaType { entry: "hw", seen: HARDWARE_TYPE.to_owned() }),
+        _ => Ok(hardware),
+    }
 }
 
 fn endorsements(bytes: &[u8]) -> Result<Vec<Endorsement>, CborError> {
@@ -183,7 +214,8 @@ mod tests {
     fn example() -> KeyEvidence {
         KeyEvidence {
             statement: vec![0xA0; 300],
-            report: vec![1; 1184],
+            hardware: vec![(HardwareFormat::SnpReport, vec![1; 1184])],
+            tpm: None,
             endorsements: vec![Endorsement { media_type: media::CERTIFICATE.into(), bytes: vec![2; 1300] }],
         }
     }
@@ -214,6 +246,31 @@ mod tests {
         let mut value = example().encode_extension();
         let at = value.windows(REPORT_TYPE.len()).position(|w| w == REPORT_TYPE.as_bytes()).unwrap();
         value[at] = b'A';
+        assert!(matches!(KeyEvidence::parse_extension(&value), Err(CertError::MediaType { entry: "hw", .. })));
+    }
+
+    #[test]
+    fn evidence_of_every_platform_comes_back_and_has_one_spelling() {
+        let tpm = TpmEvidence {
+            attest: vec![1],
+            signature: vec![2],
+            bank: 11,
+            pcrs: [(0, vec![3; 32])].into(),
+            public: vec![4],
+        };
+        for hardware in [
+            vec![(HardwareFormat::HclBlob, vec![5; 2600])],
+            vec![(HardwareFormat::SnpReport, vec![6; 1184]), (HardwareFormat::NitroDocument, vec![7; 5000])],
+        ] {
+            let evidence = KeyEvidence { hardware, tpm: Some(tpm.clone()), ..example() };
+            let value = evidence.encode_extension();
+            assert_eq!(KeyEvidence::parse_extension(&value), Ok(evidence));
+            assert!((0..value.len()).all(|end| KeyEvidence::parse_extension(&value[..end]).is_err()));
+        }
+        let hardware = vec![(HardwareFormat::HclBlob, vec![1; 1184])];
+        let mut value = KeyEvidence { hardware, ..example() }.encode_extension();
+        let at = value.windows(5).position(|w| w == [2, 0x59, 0x04, 0xA0, 1]).unwrap();
+        value[at] = 1;
         assert!(matches!(KeyEvidence::parse_extension(&value), Err(CertError::MediaType { entry: "hw", .. })));
     }
 }

@@ -61,6 +61,26 @@ fn mac(algorithm: hmac::Algorithm, key: &[u8], parts: &[&[u8]]) -> hmac::Tag {
     context.sign()
 }
 
+/// AES-128 in CFB mode with an IV of zeros, in place: what a TPM encrypts under a key that it uses once (Part 1, 24). The
+/// backend `ring` has no such mode; then the bytes stay as they are.
+#[cfg(feature = "aws-lc-rs")]
+pub fn aes_128_cfb_encrypt(key: &[u8; 16], bytes: &mut [u8]) -> Result<(), Unsupported> {
+    use backend::cipher::{AES_128, EncryptingKey, EncryptionContext, UnboundCipherKey};
+    use backend::iv::FixedLength;
+    let key = UnboundCipherKey::new(&AES_128, key).and_then(EncryptingKey::cfb128).map_err(|_| Unsupported)?;
+    let iv = EncryptionContext::Iv128(FixedLength::from([0; 16]));
+    key.less_safe_encrypt(bytes, iv).map(drop).map_err(|_| Unsupported)
+}
+#[cfg(not(feature = "aws-lc-rs"))]
+pub fn aes_128_cfb_encrypt(_: &[u8; 16], _: &mut [u8]) -> Result<(), Unsupported> {
+    Err(Unsupported)
+}
+
+/// The backend cannot do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the crypto backend {BACKEND} does not support this")]
+pub struct Unsupported;
+
 /// Equality without telling by time where the difference is. Lengths are not secret.
 pub fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
@@ -130,5 +150,18 @@ mod tests {
     fn hmac_is_that_of_rfc_4231_case_2() {
         let mac = hmac_sha256(b"Jefe", &[b"what do ya want ", b"for nothing?"]);
         assert_eq!(hex::encode(mac.as_slice()), "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    }
+
+    #[test]
+    fn cfb_is_the_mode_that_a_tpm_uses_or_is_not_there() {
+        let key = *b"\x2b\x7e\x15\x16\x28\xae\xd2\xa6\xab\xf7\x15\x88\x09\xcf\x4f\x3c";
+        let mut bytes = [0; 34];
+        if BACKEND == "ring" {
+            assert_eq!(aes_128_cfb_encrypt(&key, &mut bytes), Err(Unsupported));
+            return;
+        }
+        aes_128_cfb_encrypt(&key, &mut bytes).unwrap();
+        // openssl enc -aes-128-cfb -K 2b7e151628aed2a6abf7158809cf4f3c -iv 0 over 34 zero bytes
+        assert_eq!(hex::encode(bytes), "7df76b0c1ab899b33e42f047b91b546fa9dcf5aa138056e259e7be57958e72d8626c");
     }
 }

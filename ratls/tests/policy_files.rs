@@ -93,7 +93,7 @@ fn every_finding_is_documented() {
 
 fn is_id(word: &str) -> bool {
     let (stage, rest) = word.split_at_checked(2).unwrap_or_default();
-    matches!(stage, "R_" | "E_" | "B_" | "I_" | "P_" | "C_" | "S_")
+    matches!(stage, "R_" | "E_" | "B_" | "I_" | "P_" | "C_" | "S_" | "Q_" | "H_")
         && !rest.is_empty()
         && rest.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
 }

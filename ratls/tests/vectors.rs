@@ -121,7 +121,12 @@ fn vectors() -> Vec<(String, Vec<u8>)> {
     add("frame: DATA", &encode(FrameType::Data, b"hello"));
     add("frame: FIN", &encode(FrameType::Fin, b""));
 
-    let evidence = KeyEvidence { statement: small, report: vec![0x55; 8], endorsements: attest.endorsements };
+    let evidence = KeyEvidence {
+        statement: small,
+        hardware: vec![(HardwareFormat::SnpReport, vec![0x55; 8])],
+        tpm: None,
+        endorsements: attest.endorsements,
+    };
     assert_eq!(KeyEvidence::parse_extension(&evidence.encode_extension()), Ok(evidence.clone()));
     add("extension: CMW (report and certificate shortened)", &evidence.encode_extension());
     v

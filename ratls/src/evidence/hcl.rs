@@ -145,6 +145,9 @@ impl Hcl {
     pub fn claims(&self) -> &Claims {
         &self.claims
     }
+    pub fn into_claims(self) -> Claims {
+        self.claims
+    }
 }
 
 /// The request data's header, and the JSON that it says.

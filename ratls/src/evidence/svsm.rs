@@ -29,7 +29,7 @@ pub const VTPM_MANIFEST: usize = 314;
 /// Most services in a manifest: Coconut has two.
 const MAX_SERVICES: u32 = 16;
 /// Largest manifest: what the wire carries of it (docs/protocol.md, "Limits").
-pub const MAX_MANIFEST: usize = crate::wire::limits::MAX_HARDWARE_BYTES;
+pub const MAX_MANIFEST: usize = 8_192;
 
 /// The EK template in front of the modulus (TCG EK Credential Profile, L-1): RSA, SHA-256, fixedTPM | fixedParent |
 /// sensitiveDataOrigin | adminWithPolicy | restricted | decrypt, PolicySecret(endorsement), AES-128-CFB, no scheme, 2048

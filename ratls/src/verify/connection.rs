@@ -5,16 +5,21 @@
 
 use crate::binding::leaf::{Bind32, LeafType, Role, leaf_hash};
 use crate::binding::merkle::{PathError, root_from_path};
-use crate::binding::{Binder, LeafHash, Profile, Purpose, SpkiDigest, Statement, StatementError, binder};
+use crate::binding::{LeafHash, Profile, Purpose, SpkiDigest, Statement, StatementError, binder};
 use crate::bundle::{Bundle, BundleError};
 use crate::cert::{CertError, KeyEvidence, spki_digest};
-use crate::crypto::constant_time_eq;
-use crate::endorsement::TrustAnchors;
-use crate::evidence::snp::{Report, ReportError};
+use crate::endorsement::{AkError, TrustAnchors};
+use crate::evidence::hcl::HclError;
+use crate::evidence::snp::ReportError;
+use crate::evidence::svsm::ManifestError;
 use crate::time::UnixTime;
+use crate::verify::credential::{self, CredentialError};
 use crate::verify::evidence::{Channel, Freshness, VerifiedEvidence};
-use crate::verify::report::{ReportRefusal, verify_report};
-use crate::wire::attest::{Attest, AttestPurpose, Endorsement, HardwareFormat, media};
+use crate::verify::pieces::Pieces;
+use crate::verify::report::ReportRefusal;
+use crate::verify::tpm::TpmError;
+use crate::verify::{aws, azure, gcp, snp, svsm};
+use crate::wire::attest::{Attest, AttestPurpose, Endorsement, HardwareFormat, PartInfo, TpmEvidence, part};
 use crate::wire::cbor::CborError;
 
 /// Why evidence is not authentic, not fresh or not bound.
@@ -37,16 +42,36 @@ pub enum VerifyError {
     NotInTree,
     #[error("the statement names key {seen}, the certificate has {wanted}")]
     OtherKey { seen: SpkiDigest, wanted: SpkiDigest },
-    #[error("evidence of platform {0} is not supported by this version")]
-    UnsupportedProfile(Profile),
     #[error("there is no SNP report in the ATTEST")]
     NoReport,
     #[error("hardware evidence of a kind that profile {0} does not have")]
     UnexpectedHardware(Profile),
+    #[error("something of a TPM came, or the statement names a key of one; profile {0} has none")]
+    UnexpectedTpm(Profile),
     #[error("the report does not parse: {0}")]
     Report(#[source] ReportError),
-    #[error("REPORT_DATA is not B: the report was not asked for with this statement")]
-    ReportData { seen: String, wanted: Binder },
+    #[error("the hardware did not sign B: the report was not asked for with this statement")]
+    ReportData { seen: String, wanted: String },
+    #[error(
+        "the paravisor put nothing of the guest's into its report, and no TPM quoted: nothing is of this connection"
+    )]
+    Unbound,
+    #[error(transparent)]
+    Hcl(#[from] HclError),
+    #[error("the SVSM's evidence does not parse: {0}")]
+    Svsm(#[source] CborError),
+    #[error(transparent)]
+    Manifest(#[from] ManifestError),
+    #[error("REPORT_DATA is not the hash of nonce and manifest: the SVSM did not attest this manifest")]
+    NotOverManifest,
+    #[error(transparent)]
+    Tpm(#[from] TpmError),
+    #[error("nobody vouches for the TPM's key")]
+    Ak(#[from] AkError),
+    #[error("the ATTEST lists another {name} than the statement commits to")]
+    Log { name: String },
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     #[error(transparent)]
     Refused(#[from] ReportRefusal),
     #[error(transparent)]
@@ -66,10 +91,16 @@ impl VerifyError {
             VerifyError::Path(_) => "B_PATH",
             VerifyError::NotInTree => "B_CHANNEL",
             VerifyError::OtherKey { .. } => "B_KEY",
-            VerifyError::UnsupportedProfile(_) | VerifyError::UnexpectedHardware(_) => "B_PROFILE",
+            VerifyError::UnexpectedHardware(_) | VerifyError::UnexpectedTpm(_) => "B_PROFILE",
             VerifyError::NoReport => "B_NO_REPORT",
             VerifyError::Report(_) => "R_PARSE",
-            VerifyError::ReportData { .. } => "R_FRESH",
+            VerifyError::ReportData { .. } | VerifyError::Unbound => "R_FRESH",
+            VerifyError::Hcl(error) => error.id(),
+            VerifyError::Svsm(_) | VerifyError::Manifest(_) | VerifyError::NotOverManifest => "H_MANIFEST",
+            VerifyError::Tpm(error) => error.id(),
+            VerifyError::Ak(error) => error.id(),
+            VerifyError::Log { .. } => "B_LOGS",
+            VerifyError::Credential(_) => "T_AK_PROOF",
             VerifyError::Refused(refusal) => refusal.id(),
             VerifyError::Bundle(_) => "B_BUNDLE",
             VerifyError::EndorsementType(_) => "E_TYPE",
@@ -104,9 +135,17 @@ pub fn verify_connection(
     let spki = spki_digest(connection.leaf_certificate)?;
     let leaf = leaf_hash(LeafType::ChannelInitial, Role::Server, &spki, &connection.bind);
     in_tree(&leaf, attest.index, &attest.siblings, &statement)?;
-    let report = report_of(&attest, &statement)?;
-    let evidence = Signed { statement, statement_bytes: &attest.statement, report, endorsements: &attest.endorsements }
-        .verify(anchors, now, spki, Channel::Exporter, Freshness::Connect)?;
+    let evidence = Signed {
+        statement,
+        statement_bytes: &attest.statement,
+        hardware: &attest.hardware,
+        tpm: attest.tpm.as_ref(),
+        endorsements: &attest.endorsements,
+        parts: &attest.parts,
+        spki,
+        channel: Channel::Exporter,
+    }
+    .verify(anchors, now)?;
     Ok((evidence, attest))
 }
 
@@ -130,10 +169,14 @@ pub fn verify_key(
     Signed {
         statement,
         statement_bytes: &evidence.statement,
-        report: &evidence.report,
+        hardware: &evidence.hardware,
+        tpm: evidence.tpm.as_ref(),
         endorsements: &evidence.endorsements,
+        parts: &[],
+        spki,
+        channel: Channel::Key,
     }
-    .verify(anchors, now, spki, Channel::Key, Freshness::Stale)
+    .verify(anchors, now)
 }
 
 /// Verifies a saved bundle again. It was bound to a connection then; now it is evidence in a file.
@@ -146,7 +189,10 @@ pub fn verify_bundle(
         Connection { leaf_certificate: &bundle.leaf_certificate, bind: bundle.bind, attest: &bundle.attest };
     let (mut evidence, attest) = verify_connection(&connection, anchors, now)?;
     evidence.channel = Channel::None;
-    evidence.hw_freshness = Freshness::None;
+    evidence.platform = evidence.platform.no_fresher_than(Freshness::None);
+    if bundle.witnessed_ak {
+        credential::witnessed(&mut evidence)?;
+    }
     Ok((evidence, attest))
 }
 
@@ -160,58 +206,54 @@ fn in_tree(
     if root == statement.root { Ok(()) } else { Err(VerifyError::NotInTree) }
 }
 
-fn report_of<'a>(attest: &'a Attest, statement: &Statement) -> Result<&'a [u8], VerifyError> {
-    if statement.profile != Profile::Snp {
-        return Err(VerifyError::UnsupportedProfile(statement.profile));
-    }
-    match &attest.hardware[..] {
-        [] => Err(VerifyError::NoReport),
-        [(HardwareFormat::SnpReport, report)] => Ok(report),
-        _ => Err(VerifyError::UnexpectedHardware(statement.profile)),
-    }
-}
-
+/// What came, beside what it is to be bound to.
 struct Signed<'a> {
     statement: Statement,
     statement_bytes: &'a [u8],
-    report: &'a [u8],
+    hardware: &'a [(HardwareFormat, Vec<u8>)],
+    tpm: Option<&'a TpmEvidence>,
     endorsements: &'a [Endorsement],
+    parts: &'a [PartInfo],
+    spki: SpkiDigest,
+    channel: Channel,
 }
 
 impl Signed<'_> {
-    fn verify(
-        self,
-        anchors: &TrustAnchors,
-        now: UnixTime,
-        spki: SpkiDigest,
-        channel: Channel,
-        hw_freshness: Freshness,
-    ) -> Result<VerifiedEvidence, VerifyError> {
-        if self.statement.profile != Profile::Snp {
-            return Err(VerifyError::UnsupportedProfile(self.statement.profile));
-        }
-        let wanted = binder(self.statement_bytes);
-        let report = Report::parse(self.report).map_err(VerifyError::Report)?;
-        if !constant_time_eq(report.report_data().as_bytes(), wanted.as_bytes()) {
-            return Err(VerifyError::ReportData { seen: report.report_data().to_string(), wanted });
-        }
-        let (mut certificates, mut crls) = (vec![], vec![]);
-        for endorsement in self.endorsements {
-            match endorsement.media_type.as_str() {
-                media::CERTIFICATE => certificates.push(&endorsement.bytes[..]),
-                media::CRL => crls.push(&endorsement.bytes[..]),
-                other => return Err(VerifyError::EndorsementType(other.to_owned())),
-            }
-        }
-        let report = verify_report(self.report, &certificates, &crls, anchors, now)?;
+    fn verify(self, anchors: &TrustAnchors, now: UnixTime) -> Result<VerifiedEvidence, VerifyError> {
+        logs_are_listed(&self.statement, self.parts)?;
+        let b = binder(self.statement_bytes);
+        let pieces = Pieces::new(&self.statement, b, self.hardware, self.tpm, self.endorsements, anchors, now)?;
+        let platform = match pieces.profile() {
+            Profile::Snp => snp::verify(&pieces),
+            Profile::AwsSnp => aws::verify(&pieces),
+            Profile::GcpSnp => gcp::verify(&pieces),
+            Profile::AzureSnp => azure::verify(&pieces),
+            Profile::SvsmSnp => svsm::verify(&pieces),
+        }?;
+        let platform = match self.channel {
+            Channel::Exporter => platform,
+            Channel::Key => platform.no_fresher_than(Freshness::Stale),
+            Channel::None => platform.no_fresher_than(Freshness::None),
+        };
         Ok(VerifiedEvidence {
             profile: self.statement.profile,
-            report,
-            channel,
-            hw_freshness,
+            platform,
+            channel: self.channel,
+            parts: self.parts.to_vec(),
             statement: Some(self.statement),
-            leaf: Some(spki),
+            leaf: Some(self.spki),
             at: now,
         })
     }
+}
+
+/// An event log that can be asked for is the one that the statement commits to: otherwise it could be any.
+fn logs_are_listed(statement: &Statement, parts: &[PartInfo]) -> Result<(), VerifyError> {
+    for part in parts.iter().filter(|listed| listed.name == part::EVENT_LOG) {
+        let committed = statement.logs.iter().find(|log| log.name == part.name);
+        if committed.is_none_or(|log| log.digest != part.digest || log.length != u64::from(part.length)) {
+            return Err(VerifyError::Log { name: part.name.clone() });
+        }
+    }
+    Ok(())
 }

@@ -1,8 +1,14 @@
 //! [`VerifiedEvidence`]: authentic, and as fresh and bound as it says. Only this folder makes one.
 
 use crate::binding::{Profile, SpkiDigest, Statement};
+use crate::evidence::hcl::Claims;
+use crate::evidence::svsm::Manifest;
 use crate::time::UnixTime;
+use crate::verify::credential::{CredentialError, CredentialProof};
+use crate::verify::quote::VerifiedQuote;
 use crate::verify::report::VerifiedReport;
+use crate::verify::tpm::{AkProof, TpmKind, VerifiedTpm};
+use crate::wire::attest::PartInfo;
 
 /// How the evidence hangs on the connection that it came over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,9 +59,9 @@ impl Freshness {
 #[derive(Debug)]
 pub struct VerifiedEvidence {
     pub(super) profile: Profile,
-    pub(super) report: VerifiedReport,
+    pub(super) platform: Platform,
     pub(super) channel: Channel,
-    pub(super) hw_freshness: Freshness,
+    pub(super) parts: Vec<PartInfo>,
     pub(super) statement: Option<Statement>,
     pub(super) leaf: Option<SpkiDigest>,
     pub(super) at: UnixTime,
@@ -66,9 +72,9 @@ impl VerifiedEvidence {
     pub fn offline(report: VerifiedReport, at: UnixTime) -> Self {
         VerifiedEvidence {
             profile: Profile::Snp,
-            report,
+            platform: Platform::of_report(report, Freshness::None),
             channel: Channel::None,
-            hw_freshness: Freshness::None,
+            parts: vec![],
             statement: None,
             leaf: None,
             at,
@@ -79,13 +85,29 @@ impl VerifiedEvidence {
         self.profile
     }
     pub fn report(&self) -> &VerifiedReport {
-        &self.report
+        &self.platform.report
     }
     pub fn channel(&self) -> Channel {
         self.channel
     }
     pub fn hw_freshness(&self) -> Freshness {
-        self.hw_freshness
+        self.platform.hw_freshness
+    }
+    /// The TPM that answered. `None` where the platform has none, and where it has one of which nothing came: the profile tells.
+    pub fn tpm(&self) -> Option<&VerifiedTpm> {
+        self.platform.tpm.as_ref()
+    }
+    /// What Azure's paravisor says, in the JSON that the report is over.
+    pub fn hcl(&self) -> Option<&Claims> {
+        self.platform.hcl.as_ref()
+    }
+    /// What the SVSM says of its services.
+    pub fn svsm(&self) -> Option<&Manifest> {
+        self.platform.svsm.as_ref()
+    }
+    /// Larger items that the ATTEST lists, as it lists them.
+    pub fn listed_parts(&self) -> &[PartInfo] {
+        &self.parts
     }
     /// What the guest claims beside the report; absent for a bare report in a file.
     pub fn statement(&self) -> Option<&Statement> {
@@ -97,10 +119,57 @@ impl VerifiedEvidence {
     }
     /// The chain ends in the operator's simulator root: proves nothing.
     pub fn simulated(&self) -> bool {
-        self.report.vek().simulated()
+        self.platform.report.vek().simulated() || self.tpm().is_some_and(VerifiedTpm::simulated)
     }
     /// The time that validity was judged at.
     pub fn at(&self) -> UnixTime {
         self.at
+    }
+}
+
+/// What a platform's file found, before it is known what it hangs on.
+#[derive(Debug)]
+pub(super) struct Platform {
+    pub(super) report: VerifiedReport,
+    pub(super) hw_freshness: Freshness,
+    pub(super) tpm: Option<VerifiedTpm>,
+    pub(super) hcl: Option<Claims>,
+    pub(super) svsm: Option<Manifest>,
+}
+
+impl Platform {
+    pub(super) fn of_report(report: VerifiedReport, hw_freshness: Freshness) -> Self {
+        Platform { report, hw_freshness, tpm: None, hcl: None, svsm: None }
+    }
+
+    /// With a quote that answered this very question.
+    pub(super) fn with_tpm(mut self, kind: TpmKind, quote: VerifiedQuote, proof: AkProof) -> Self {
+        let vmpl = self.report.report().vmpl();
+        self.tpm = Some(VerifiedTpm { kind, quote, proof, freshness: Freshness::Connect, vmpl });
+        self
+    }
+
+    /// The same, where what was signed hangs on less than a connection: nothing of it can be fresher than this.
+    pub(super) fn no_fresher_than(mut self, freshness: Freshness) -> Self {
+        self.hw_freshness = freshness;
+        if let Some(tpm) = &mut self.tpm {
+            tpm.freshness = freshness;
+        }
+        self
+    }
+}
+
+impl VerifiedEvidence {
+    /// Notes that the AK was proven to live beside the EK. The proof must be for this EK, this AK and this guest.
+    pub fn prove_ak(&mut self, proof: &CredentialProof) -> Result<(), CredentialError> {
+        proof.is_for(self)?;
+        self.set_proof(AkProof::Credential);
+        Ok(())
+    }
+
+    pub(super) fn set_proof(&mut self, proof: AkProof) {
+        if let Some(tpm) = &mut self.platform.tpm {
+            tpm.proof = proof;
+        }
     }
 }

@@ -2,19 +2,31 @@
 //!
 //! ```text
 //! connection  one connection, one key, one bundle: the order of checks        --> VerifiedEvidence
-//! link        how something hangs on a root of trust                          --> Link
+//! snp azure gcp aws svsm   what each platform's pieces are, and how they hang together
 //! report      one SNP report under its endorsements, at a time                --> VerifiedReport
-//! quote       one TPM quote by an AK, over registers                         --> VerifiedQuote
+//! quote       one TPM quote by an AK, over registers                          --> VerifiedQuote
+//! tpm         the quote that answers this connection, and who vouches         --> VerifiedTpm
+//! credential  the round trip that proves an AK beside an EK                   --> CredentialProof
 //! ```
 
+mod aws;
+mod azure;
 pub mod connection;
+pub mod credential;
 pub mod evidence;
+mod gcp;
 pub mod link;
+mod pieces;
 pub mod quote;
 pub mod report;
+mod snp;
+mod svsm;
+pub mod tpm;
 
 pub use connection::{Connection, VerifyError, verify_bundle, verify_connection, verify_key};
+pub use credential::{CredentialError, CredentialProof, Question};
 pub use evidence::{Channel, Freshness, VerifiedEvidence};
 pub use link::{Link, Root};
 pub use quote::{QuoteError, VerifiedQuote, verify_quote};
 pub use report::{ReportRefusal, VerifiedReport, verify_report};
+pub use tpm::{AkProof, TpmError, TpmKind, VerifiedTpm};

@@ -157,17 +157,9 @@ impl Attest {
         for sibling in &self.siblings {
             e.bytes(sibling.as_bytes());
         }
-        e.uint(6).array(self.hardware.len());
-        for (format, bytes) in &self.hardware {
-            e.array(2).uint(*format as u64).bytes(bytes);
-        }
+        hardware_to(e.uint(6), &self.hardware);
         if let Some(tpm) = &self.tpm {
-            e.uint(7).map(5).uint(1).bytes(&tpm.attest).uint(2).bytes(&tpm.signature).uint(3).uint(tpm.bank.into());
-            e.uint(4).map(tpm.pcrs.len());
-            for (index, value) in &tpm.pcrs {
-                e.uint((*index).into()).bytes(value);
-            }
-            e.uint(5).bytes(&tpm.public);
+            tpm.encode_to(e.uint(7));
         }
         if !self.endorsements.is_empty() {
             e.uint(8).array(self.endorsements.len());
@@ -228,18 +220,7 @@ impl Fields {
                 })?;
             }
             6 => {
-                let hardware = self.hardware.get_or_insert_default();
-                d.array("hardware evidence", MAX_HARDWARE, |d| {
-                    let item = d.pair("hardware evidence", |d| {
-                        let format = hardware_format(d.uint()?)?;
-                        Ok((format, d.bytes("hardware evidence", MAX_HARDWARE_BYTES)?.to_vec()))
-                    })?;
-                    if hardware.iter().any(|(format, _)| *format == item.0) {
-                        return Err(CborError::Value { what: "hardware format, twice", value: item.0 as u64 });
-                    }
-                    hardware.push(item);
-                    Ok(())
-                })?;
+                self.hardware = Some(hardware(d)?);
             }
             7 => self.tpm = Some(tpm(d)?),
             8 => {
@@ -318,6 +299,68 @@ fn hardware_format(value: u64) -> Result<HardwareFormat, CborError> {
         3 => Ok(HardwareFormat::SvsmManifest),
         4 => Ok(HardwareFormat::NitroDocument),
         value => Err(CborError::Value { what: "hardware format", value }),
+    }
+}
+
+/// The list of key 6 alone, for evidence in a certificate.
+pub fn encode_hardware(hardware: &[(HardwareFormat, Vec<u8>)]) -> Vec<u8> {
+    let mut e = Encoder::new();
+    hardware_to(&mut e, hardware);
+    e.finish()
+}
+
+pub fn decode_hardware(bytes: &[u8]) -> Result<Vec<(HardwareFormat, Vec<u8>)>, CborError> {
+    let mut d = Decoder::new(bytes);
+    let hardware = hardware(&mut d)?;
+    d.finish()?;
+    Ok(hardware)
+}
+
+fn hardware_to(e: &mut Encoder, hardware: &[(HardwareFormat, Vec<u8>)]) {
+    e.array(hardware.len());
+    for (format, bytes) in hardware {
+        e.array(2).uint(*format as u64).bytes(bytes);
+    }
+}
+
+fn hardware(d: &mut Decoder<'_>) -> Result<Vec<(HardwareFormat, Vec<u8>)>, CborError> {
+    let mut hardware: Vec<(HardwareFormat, Vec<u8>)> = vec![];
+    d.array("hardware evidence", MAX_HARDWARE, |d| {
+        let item = d.pair("hardware evidence", |d| {
+            let format = hardware_format(d.uint()?)?;
+            Ok((format, d.bytes("hardware evidence", MAX_HARDWARE_BYTES)?.to_vec()))
+        })?;
+        if hardware.iter().any(|(format, _)| *format == item.0) {
+            return Err(CborError::Value { what: "hardware format, twice", value: item.0 as u64 });
+        }
+        hardware.push(item);
+        Ok(())
+    })?;
+    Ok(hardware)
+}
+
+impl TpmEvidence {
+    /// The map of key 7 alone, for evidence in a certificate.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut e = Encoder::new();
+        self.encode_to(&mut e);
+        e.finish()
+    }
+
+    pub fn parse(bytes: &[u8]) -> Result<Self, CborError> {
+        let mut d = Decoder::new(bytes);
+        let evidence = tpm(&mut d)?;
+        d.finish()?;
+        Ok(evidence)
+    }
+
+    fn encode_to(&self, e: &mut Encoder) {
+        e.map(5).uint(1).bytes(&self.attest).uint(2).bytes(&self.signature).uint(3).uint(self.bank.into());
+        e.uint(4).map(self.pcrs.len());
+        for (index, value) in &self.pcrs {
+            e.uint((*index).into()).bytes(value);
+        }
+        e.uint(5).bytes(&self.public);
     }
 }
 

@@ -8,6 +8,7 @@ pub mod credential;
 pub mod frame;
 pub mod limits;
 pub mod parts;
+pub mod svsm;
 
 /// The ALPN protocol name.
 pub const ALPN: &[u8] = b"evident/1";

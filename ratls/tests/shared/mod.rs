@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses a part
 
 pub mod logs;
+pub mod soft_tpm;
 
 use ratls::time::UnixTime;
 use serde_json::Value;

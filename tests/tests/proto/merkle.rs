@@ -126,7 +126,8 @@ async fn proto_m8_refuses_a_batch_of_connections_as_evidence_for_a_key() {
         let attest = server.over(statement);
         let evidence = KeyEvidence {
             statement: attest.statement,
-            report: attest.hardware[0].1.clone(),
+            hardware: attest.hardware.clone(),
+            tpm: None,
             endorsements: attest.endorsements,
         };
         key.evidence_identity(&evidence, now()).unwrap().chain.remove(0)

@@ -3,9 +3,8 @@
 //! The magic stands in front of everything that a TPM makes itself; a restricted key signs nothing foreign that begins with
 //! it. That is what makes a quote more than bytes, so other magics and types are no quotes (platforms.md §6.1, Q_MAGIC, Q_TYPE).
 
-use super::{StructureError, sized};
+use super::{MAX_STRUCTURE, REGISTERS, StructureError, sized};
 use crate::bytes::{ReadError, Reader};
-use crate::wire::limits::{MAX_PCRS, MAX_TPM_STRUCTURE};
 
 /// TPM_GENERATED_VALUE (Part 2, 6.2).
 pub const MAGIC: u32 = 0xFF54_4347;
@@ -61,7 +60,7 @@ pub enum AttestError {
     Magic { seen: u32 },
     #[error("the attestation is of type {seen:#06x}, wanted {QUOTE:#06x}, a quote")]
     Type { seen: u16 },
-    #[error("TPMS_ATTEST has {seen} bytes, at most {MAX_TPM_STRUCTURE} are read")]
+    #[error("TPMS_ATTEST has {seen} bytes, at most {MAX_STRUCTURE} are read")]
     TooLong { seen: usize },
     #[error("TPMS_ATTEST does not parse: {0}")]
     Structure(#[from] StructureError),
@@ -83,7 +82,7 @@ impl From<ReadError> for AttestError {
 
 impl Quoted {
     pub fn parse(bytes: &[u8]) -> Result<Self, AttestError> {
-        if bytes.len() > MAX_TPM_STRUCTURE {
+        if bytes.len() > MAX_STRUCTURE {
             return Err(AttestError::TooLong { seen: bytes.len() });
         }
         let mut r = Reader::new(bytes);
@@ -139,7 +138,7 @@ fn selection(r: &mut Reader<'_>) -> Result<Selection, AttestError> {
     for (octet, bits) in r.take(octets)?.iter().enumerate() {
         for bit in (0..8).filter(|bit| bits >> bit & 1 == 1) {
             let index = 8 * octet + bit;
-            let register = u8::try_from(index).ok().filter(|_| index < MAX_PCRS);
+            let register = u8::try_from(index).ok().filter(|_| index < REGISTERS);
             indices.push(register.ok_or(AttestError::Register(index))?);
         }
     }

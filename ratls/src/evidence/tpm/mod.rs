@@ -19,6 +19,11 @@ pub use pcr::{Bank, PcrValue, PcrValues};
 pub use public::{Attributes, Hierarchy, Key, Name, Public, PublicError};
 pub use signature::{Signature, SignatureError};
 
+/// Largest TPMS_ATTEST, TPMT_SIGNATURE and TPMT_PUBLIC; an RSA-4096 signature has 518 bytes.
+pub const MAX_STRUCTURE: usize = 1_024;
+/// Registers of a bank (TCG PC Client Platform TPM Profile, 4.6).
+pub const REGISTERS: usize = 24;
+
 /// A hash that a TPM signs or names with. SHA-1 is known by its number, so that it can be refused by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hash {

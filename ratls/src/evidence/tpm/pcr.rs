@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::REGISTERS;
 use crate::crypto::{sha256, sha384};
-use crate::wire::limits::MAX_PCRS;
 
 /// A bank that evidence may rest on. SHA-1 is none; a quote over it is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -148,7 +148,7 @@ impl PcrValues {
     pub fn new<'a>(bank: Bank, values: impl IntoIterator<Item = (u8, &'a [u8])>) -> Result<Self, PcrError> {
         let mut found = BTreeMap::new();
         for (index, bytes) in values {
-            if usize::from(index) >= MAX_PCRS {
+            if usize::from(index) >= REGISTERS {
                 return Err(PcrError::Index(index));
             }
             let value =

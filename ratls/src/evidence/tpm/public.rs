@@ -4,11 +4,10 @@
 //! checked himself, and hides a secret for that name, learns with the secret that a key with these attributes lives there.
 //! The bytes are kept as received; hashes are over them.
 
-use super::{Hash, HashError, StructureError, sized};
+use super::{Hash, HashError, MAX_STRUCTURE, StructureError, sized};
 use crate::bytes::{ReadError, Reader};
 use crate::crypto::sha256;
 use crate::digest::Sha256Digest;
-use crate::wire::limits::MAX_TPM_STRUCTURE;
 
 const RSA: u16 = 0x0001;
 const ECC: u16 = 0x0023;
@@ -155,7 +154,7 @@ pub struct Public {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublicError {
-    #[error("TPMT_PUBLIC has {seen} bytes, at most {MAX_TPM_STRUCTURE} are read")]
+    #[error("TPMT_PUBLIC has {seen} bytes, at most {MAX_STRUCTURE} are read")]
     TooLong { seen: usize },
     #[error("TPMT_PUBLIC does not parse: {0}")]
     Structure(#[from] StructureError),
@@ -189,7 +188,7 @@ impl From<ReadError> for PublicError {
 
 impl Public {
     pub fn parse(bytes: &[u8]) -> Result<Self, PublicError> {
-        if bytes.len() > MAX_TPM_STRUCTURE {
+        if bytes.len() > MAX_STRUCTURE {
             return Err(PublicError::TooLong { seen: bytes.len() });
         }
         let mut r = Reader::new(bytes);

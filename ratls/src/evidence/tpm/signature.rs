@@ -1,9 +1,8 @@
 //! TPMT_SIGNATURE (Part 2, 11.3.4), and the bare forms in which tools store the same signature.
 
 use super::public::Key;
-use super::{Hash, HashError, StructureError, sized};
+use super::{Hash, HashError, MAX_STRUCTURE, StructureError, sized};
 use crate::bytes::{ReadError, Reader};
-use crate::wire::limits::MAX_TPM_STRUCTURE;
 
 /// TPM_ALG_IDs of signature schemes (TCG Algorithm Registry).
 pub(super) const RSASSA: u16 = 0x0014;
@@ -38,7 +37,7 @@ pub enum Signature {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignatureError {
-    #[error("TPMT_SIGNATURE has {seen} bytes, at most {MAX_TPM_STRUCTURE} are read")]
+    #[error("TPMT_SIGNATURE has {seen} bytes, at most {MAX_STRUCTURE} are read")]
     TooLong { seen: usize },
     #[error("TPMT_SIGNATURE does not parse: {0}")]
     Structure(#[from] StructureError),
@@ -57,7 +56,7 @@ impl From<ReadError> for SignatureError {
 impl Signature {
     /// The form of the wire: TPMT_SIGNATURE and nothing else.
     pub fn parse(bytes: &[u8]) -> Result<Self, SignatureError> {
-        if bytes.len() > MAX_TPM_STRUCTURE {
+        if bytes.len() > MAX_STRUCTURE {
             return Err(SignatureError::TooLong { seen: bytes.len() });
         }
         let mut r = Reader::new(bytes);
