@@ -92,6 +92,9 @@ fn ek_manifest() -> Vec<u8> {
 }
 
 type On<'a, T> = Box<dyn Fn(&mut T) + 'a>;
+/// What the paravisor writes for this TPM and this B.
+type Json<'a> = Box<dyn Fn(&SoftTpm, &Binder) -> String + 'a>;
+type Flip = (&'static str, fn(&mut TpmEvidence));
 
 /// A guest, and what is wrong with it: nothing, unless a test says so. Each field changes one thing at its time.
 struct Guest<'a> {
@@ -100,7 +103,7 @@ struct Guest<'a> {
     config: On<'a, Config>,
     statement: On<'a, Statement>,
     /// The JSON before it is hashed; `None` where the paravisor takes no data.
-    json: Box<dyn Fn(&SoftTpm, &Binder) -> String + 'a>,
+    json: Json<'a>,
     /// REPORT_DATA before it is signed.
     report_data: On<'a, [u8; 64]>,
     manifest: Vec<u8>,
@@ -436,7 +439,7 @@ fn the_hardware_signed_b_wherever_the_profile_has_it() {
 
 #[test]
 fn plat_n44_the_json_has_one_reading_and_is_hashed_as_it_came() {
-    let azure = |json: Box<dyn Fn(&SoftTpm, &Binder) -> String>| Guest { json, ..guest(Profile::AzureSnp) };
+    let azure = |json: Json<'static>| Guest { json, ..guest(Profile::AzureSnp) };
     let good = |tpm: &SoftTpm, b: &Binder| json(tpm, Some(&b.to_string()));
     // Hashed by the paravisor as it is, so only the reader can refuse it.
     azure(Box::new(move |tpm, b| good(tpm, b).replacen("{\"kid\"", "{\"kid\":\"HCLAkPub\",\"kid\"", 1)))
@@ -667,7 +670,7 @@ fn plat_n55_an_ak_is_proven_by_the_secret_and_by_nothing_else() {
 #[test]
 fn every_piece_of_the_tpm_is_bound_to_every_other() {
     for profile in WITH_TPM {
-        let flips: [(&str, fn(&mut TpmEvidence)); 4] = [
+        let flips: [Flip; 4] = [
             ("attest", |tpm| tpm.attest[50] ^= 1),
             ("signature", |tpm| tpm.signature[40] ^= 1),
             ("public", |tpm| *tpm.public.last_mut().unwrap() ^= 1),

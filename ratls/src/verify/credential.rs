@@ -60,7 +60,7 @@ impl Question {
             Some(key @ Key::Rsa { .. }) => key.subject_public_key(),
             _ => return Err(CredentialError::NothingToProve),
         };
-        let id_object = id_object(seed, subject.ak.as_bytes(), secret.as_bytes())?;
+        let id_object = id_object(seed, &subject.ak, secret.as_bytes())?;
         Ok(Question { subject, secret: Zeroizing::new(*secret.as_bytes()), id_object, ek })
     }
 
@@ -126,7 +126,8 @@ pub(super) fn witnessed(evidence: &mut VerifiedEvidence) -> Result<(), Credentia
 }
 
 /// TPM2B_ID_OBJECT's buffer: TPM2B(HMAC over encrypted identity and name) ‖ encrypted identity, an AES-CFB of TPM2B(secret).
-fn id_object(seed: &Seed, name: &[u8], secret: &[u8; 32]) -> Result<Vec<u8>, CredentialError> {
+pub fn id_object(seed: &Seed, ak: &Name, secret: &[u8; 32]) -> Result<Vec<u8>, CredentialError> {
+    let name = ak.as_bytes();
     let storage = kdfa(seed, b"STORAGE", name, 128);
     let mut identity = [&[0, 32][..], secret].concat();
     let key: &[u8; 16] = storage.first_chunk().expect("KDFa gives a whole hash");

@@ -2,6 +2,7 @@
 
 #![allow(dead_code, unreachable_pub)] // each test file uses a part
 
+pub mod checkquote;
 pub mod logs;
 pub mod soft_tpm;
 
