@@ -12,6 +12,7 @@ pub mod endorsement;
 pub mod evidence;
 pub mod guid;
 pub mod launch;
+pub mod measured_boot;
 pub mod policy;
 pub mod reference;
 pub mod tcb;

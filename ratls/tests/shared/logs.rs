@@ -89,6 +89,12 @@ impl Log {
 }
 
 impl Record {
+    /// Changes what is hashed and what is said, alike.
+    pub fn change(&mut self, change: impl Fn(&mut Vec<u8>)) {
+        change(&mut self.measured);
+        change(&mut self.data);
+    }
+
     pub fn bytes(&self) -> Vec<u8> {
         let no_action = self.kind == EventType::NO_ACTION;
         let digests: [(u16, Vec<u8>); 3] = [

@@ -58,6 +58,8 @@ pub enum Data<'a> {
     Image(ImageLoad),
     /// EV_IPL of grub in PCR 8.
     Grub(GrubText<'a>),
+    /// EV_IPL of systemd-stub: a command line in UTF-16.
+    Text(String),
     /// EV_IPL elsewhere: the name of what was hashed. Always a claim.
     Name(String),
     /// EV_EVENT_TAG: an id and what it is called. Always a claim.
@@ -148,8 +150,10 @@ impl Event {
             EventType::IPL if self.pcr() == 8 => match grub_text(data) {
                 // The hash is over the text without the prefix and without the NUL.
                 Some(grub) => (Some(Data::Grub(grub)), hashed(&[grub.text.as_bytes()])),
-                None => (None, false),
+                None => (utf16_text(data).map(Data::Text), hashed(&[data])),
             },
+            // What hashes to the digest is the measured text itself, not a name for it.
+            EventType::IPL if utf16_text(data).is_some() && hashed(&[data]) => (utf16_text(data).map(Data::Text), true),
             EventType::IPL => (name(data).map(Data::Name), false),
             EventType::EVENT_TAG => (tag(data).ok().flatten(), false),
             _ => (None, false),

@@ -1,0 +1,321 @@
+//! What a guest booted, read from its event log: facts with a name, in place of registers and hashes.
+//!
+//! ```text
+//! registers     what each register means, as data
+//! interpret     EventLog (× quote) → Boot
+//! command_line  words of a kernel command line
+//! keys          whose keys Secure Boot has
+//! stub          sections of a unified kernel image, boot phases
+//! words         a Boot in sentences
+//! diff          what differs between two boots, in terms of meaning
+//! ```
+//!
+//! A fact is worth what stands under it. [`Seen::bound`] says that the data hashes to the digest in the log; [`Register::state`]
+//! says whether the quoted register confirms the log. Both must hold before a decision may rest on a fact, and even then the
+//! register is worth no more than the TPM that signed. What is accepted is not judged here.
+
+pub mod command_line;
+pub mod diff;
+mod interpret;
+pub mod keys;
+pub mod registers;
+pub mod stub;
+pub mod words;
+
+use std::fmt;
+
+use crate::evidence::event_log::data::{Gpt, GrubRole};
+use crate::evidence::event_log::{Anomaly, EventLog};
+use crate::evidence::tpm::{Bank, PcrValue, PcrValues};
+use command_line::CommandLine;
+use keys::Keys;
+use stub::Stub;
+
+/// Everything that a log says, as far as this version reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Boot {
+    pub(crate) bank: Bank,
+    pub(crate) registers: Vec<Register>,
+    pub(crate) anomalies: Vec<Anomaly>,
+    pub(crate) firmware_version: Option<Seen<String>>,
+    pub(crate) technology: Option<Seen<Technology>>,
+    pub(crate) secure_boot: Option<Seen<bool>>,
+    pub(crate) keys: Vec<Seen<KeyVariable>>,
+    pub(crate) authorities: Vec<Seen<KeyVariable>>,
+    pub(crate) sbat_level: Option<Seen<SbatLevel>>,
+    pub(crate) images: Vec<Image>,
+    pub(crate) disk: Option<Seen<Gpt>>,
+    pub(crate) grub: Vec<Seen<GrubLine>>,
+    pub(crate) files: Vec<File>,
+    pub(crate) command_lines: Vec<MeasuredLine>,
+    pub(crate) stub: Stub,
+    pub(crate) mok: Vec<File>,
+}
+
+/// A fact of the log, and where it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen<T> {
+    pub value: T,
+    pub pcr: u8,
+    pub event: usize,
+    /// The data hashes to the digest that the log has. Nothing else may be decided on.
+    pub bound: bool,
+}
+
+/// A register, and what the quote says of the log's story of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Register {
+    pub pcr: u8,
+    /// Events that extended it.
+    pub events: usize,
+    pub state: State,
+}
+
+/// How the story of a register compares with its quoted value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// There is a log and no quote: nothing is confirmed.
+    Unquoted,
+    /// The quote leaves this register out.
+    NotQuoted,
+    /// It holds its reset value, and the log does not mention it.
+    Untouched,
+    /// The log replays to it.
+    Confirmed,
+    /// The log and then these phases of systemd replay to it.
+    ConfirmedWithPhases(Vec<&'static str>),
+    /// Nothing that is known replays to it.
+    Unexplained { replayed: PcrValue, quoted: PcrValue },
+}
+
+impl State {
+    /// Whether the events of the log are the whole story of the register.
+    pub fn is_confirmed(&self) -> bool {
+        matches!(self, State::Untouched | State::Confirmed | State::ConfirmedWithPhases(_))
+    }
+}
+
+/// What the firmware of GCE found itself to run on (`GCE NonHostInfo`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Technology {
+    None,
+    Sev,
+    SevEs,
+    Tdx,
+    SevSnp,
+    Unknown(u8),
+}
+
+/// A variable of Secure Boot and the keys in it: `PK`, `KEK`, `db`, `dbx`, `MokList`…
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyVariable {
+    pub name: String,
+    pub keys: Keys,
+}
+
+/// What shim enforces against revoked boot programs: a date, and the least generation of each component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SbatLevel {
+    pub date: u64,
+    pub generations: Vec<(String, u32)>,
+}
+
+/// A PE image that was started. Its digest is the one that Secure Boot signs (Authenticode).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    pub digest: PcrValue,
+    pub event: usize,
+    /// Where it was loaded from: only a claim.
+    pub path: Option<String>,
+}
+
+/// A digest with the name that the log gives it, which is only a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    pub digest: PcrValue,
+    pub event: usize,
+    pub pcr: u8,
+    pub name: Option<String>,
+}
+
+/// A text of grub. Its role is only a claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrubLine {
+    pub role: GrubRole,
+    pub text: String,
+}
+
+/// Who measured a kernel command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineSource {
+    /// grub, as it handed it on.
+    Grub,
+    /// The kernel's EFI stub, as it received it: a digest without a text.
+    LoadOptions,
+    /// The `.cmdline` section of a unified kernel image: a digest without a text.
+    Section,
+    /// An override of that section, from whoever started the image.
+    Override,
+}
+
+/// A kernel command line that was measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeasuredLine {
+    pub source: LineSource,
+    pub digest: PcrValue,
+    pub pcr: u8,
+    pub event: usize,
+    /// Where the log has it, or where another line's text hashes to this digest. Always bound.
+    pub line: Option<CommandLine>,
+}
+
+impl Boot {
+    /// Reads a log in a bank. With a quote, every register is compared with it; a quote of another bank compares nothing.
+    /// `None` where the log has no digests of the bank.
+    pub fn interpret(log: &EventLog, bank: Bank, quoted: Option<&PcrValues>) -> Option<Boot> {
+        interpret::interpret(log, bank, quoted)
+    }
+
+    pub fn bank(&self) -> Bank {
+        self.bank
+    }
+    /// All 24, in their order.
+    pub fn registers(&self) -> &[Register] {
+        &self.registers
+    }
+    pub fn register(&self, pcr: u8) -> Option<&Register> {
+        self.registers.get(usize::from(pcr))
+    }
+    pub fn anomalies(&self) -> &[Anomaly] {
+        &self.anomalies
+    }
+    pub fn firmware_version(&self) -> Option<&Seen<String>> {
+        self.firmware_version.as_ref()
+    }
+    pub fn technology(&self) -> Option<&Seen<Technology>> {
+        self.technology.as_ref()
+    }
+    pub fn secure_boot(&self) -> Option<&Seen<bool>> {
+        self.secure_boot.as_ref()
+    }
+    /// PK, KEK, db, dbx, as they were measured before the separator.
+    pub fn keys(&self) -> &[Seen<KeyVariable>] {
+        &self.keys
+    }
+    /// What vouched for images.
+    pub fn authorities(&self) -> &[Seen<KeyVariable>] {
+        &self.authorities
+    }
+    pub fn sbat_level(&self) -> Option<&Seen<SbatLevel>> {
+        self.sbat_level.as_ref()
+    }
+    /// Images in the order in which they were started.
+    pub fn images(&self) -> &[Image] {
+        &self.images
+    }
+    pub fn disk(&self) -> Option<&Seen<Gpt>> {
+        self.disk.as_ref()
+    }
+    pub fn grub(&self) -> &[Seen<GrubLine>] {
+        &self.grub
+    }
+    /// Digests in PCR 9: what grub read, what the EFI stub loaded.
+    pub fn files(&self) -> &[File] {
+        &self.files
+    }
+    pub fn command_lines(&self) -> &[MeasuredLine] {
+        &self.command_lines
+    }
+    pub fn stub(&self) -> &Stub {
+        &self.stub
+    }
+    /// Digests in PCR 14.
+    pub fn mok(&self) -> &[File] {
+        &self.mok
+    }
+
+    /// The one command line that every measured one agrees with, as far as texts are known. `None` where none is known, or two differ.
+    pub fn command_line(&self) -> Option<&CommandLine> {
+        let mut texts = self.command_lines.iter().filter_map(|measured| measured.line.as_ref());
+        let first = texts.next()?;
+        texts.all(|text| text == first).then_some(first)
+    }
+
+    /// The kernel, where the log has one that is not hidden in a unified image: the file that the command line of grub names,
+    /// else the last image that was started. Its name is a claim; its digest is not.
+    pub fn kernel(&self) -> Option<File> {
+        let named = self.grub.iter().find(|line| line.value.role == GrubRole::KernelCommandLine).and_then(|line| {
+            let path = line.value.text.split_ascii_whitespace().next()?;
+            self.files.iter().find(|file| file.name.as_deref() == Some(path))
+        });
+        match named {
+            Some(file) => Some(file.clone()),
+            None => self.images.last().map(|image| File {
+                digest: image.digest,
+                event: image.event,
+                pcr: 4,
+                name: image.path.clone(),
+            }),
+        }
+    }
+}
+
+impl MeasuredLine {
+    /// Whether this is what was measured. A text of a loader may be given with or without the `BOOT_IMAGE=` that the kernel
+    /// shows in /proc/cmdline.
+    pub fn is(&self, text: &str) -> bool {
+        let hashes = |bytes: &[u8]| self.digest.bank().hash(&[bytes]) == self.digest;
+        match self.source {
+            LineSource::Grub => {
+                hashes(text.as_bytes()) || text.strip_prefix("BOOT_IMAGE=").is_some_and(|text| hashes(text.as_bytes()))
+            }
+            LineSource::Section => ["", "\n", "\0"].iter().any(|end| hashes(format!("{text}{end}").as_bytes())),
+            LineSource::LoadOptions | LineSource::Override => ["", "BOOT_IMAGE="]
+                .iter()
+                .flat_map(|start| ["", "\0", " "].map(|end| format!("{start}{text}{end}")))
+                .any(|text| hashes(&interpret::utf16(&text))),
+        }
+    }
+}
+
+impl fmt::Display for Technology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Technology::None => f.write_str("no memory encryption"),
+            Technology::Sev => f.write_str("SEV"),
+            Technology::SevEs => f.write_str("SEV-ES"),
+            Technology::Tdx => f.write_str("TDX"),
+            Technology::SevSnp => f.write_str("SEV-SNP"),
+            Technology::Unknown(byte) => write!(f, "technology {byte}"),
+        }
+    }
+}
+
+impl SbatLevel {
+    /// `sbat,1,DATE` and then `component,generation` in lines (shim's SBAT.md).
+    pub fn parse(text: &str) -> Option<SbatLevel> {
+        let mut lines = text.trim_end_matches(['\n', '\0']).lines();
+        let first: Vec<&str> = lines.next()?.split(',').collect();
+        let ["sbat", _, date] = first.as_slice() else { return None };
+        let generations = lines.map(|line| {
+            let (component, generation) = line.split_once(',')?;
+            Some((component.to_owned(), generation.split(',').next()?.parse().ok()?))
+        });
+        Some(SbatLevel { date: date.parse().ok()?, generations: generations.collect::<Option<_>>()? })
+    }
+
+    /// The least generation that is allowed to run; 0 for a component that the level does not name.
+    pub fn generation(&self, component: &str) -> u32 {
+        self.generations.iter().find(|(name, _)| name == component).map_or(0, |(_, generation)| *generation)
+    }
+}
+
+impl fmt::Display for SbatLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.date)?;
+        for (component, generation) in &self.generations {
+            write!(f, ", {component} {generation}")?;
+        }
+        Ok(())
+    }
+}
