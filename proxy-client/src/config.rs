@@ -19,6 +19,7 @@ use proxy_core::telemetry::{Format, Level};
 use self::document::{Document, GuestTable, HeadBytes, Source};
 use crate::cli::RunArgs;
 use crate::front::http::Deadlines;
+use crate::pool::PoolLimits;
 use crate::router::{Router, RouterError};
 use crate::tools::policy::{self, LoadError, LoadedPolicy};
 
@@ -101,6 +102,7 @@ pub struct Limits {
     pub connections_per_source: usize,
     pub head_bytes: usize,
     pub drain: Duration,
+    pub pool: PoolLimits,
 }
 
 impl Limits {
@@ -344,6 +346,10 @@ impl From<document::LimitsTable> for Limits {
             connections_per_source: count(table.connections_per_source, 4096),
             head_bytes: count(table.head_bytes.map(HeadBytes::get), 64 * 1024),
             drain: or(table.drain, 30),
+            pool: PoolLimits {
+                connections: table.pool_connections.map_or(128, usize::from),
+                reuse_for: or(table.pool_reuse_for, 600),
+            },
         }
     }
 }

@@ -17,8 +17,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::config::{self, Limits};
-use crate::dial::{Deadlines, GuestTunnel, Target};
+use crate::dial::{AttestedStream, Carried, Deadlines, GuestTunnel, Target};
 use crate::open::{BoxFuture, OpenError, Opened, Opener, Tunnel};
+use crate::pool::Pool;
 
 /// From OPEN to ACCEPT: the guest gives its upstream five seconds unless told otherwise.
 const ACCEPT: std::time::Duration = std::time::Duration::from_secs(30);
@@ -27,9 +28,13 @@ const ACCEPT: std::time::Duration = std::time::Duration::from_secs(30);
 pub struct Guest {
     pub label: String,
     target: Target,
+    pool: Arc<Pool>,
     metrics: Arc<Metrics>,
     latest: Mutex<Option<Latest>>,
 }
+
+/// Connections that one tunnel may try, where those before ended without taking it. The last is a fresh one.
+const ATTEMPTS: usize = 3;
 
 struct Latest {
     result: Arc<AttestationResult>,
@@ -57,7 +62,8 @@ impl Guest {
             },
             tasks,
         };
-        Ok(Guest { label: config.label, target, metrics, latest: Mutex::new(None) })
+        let pool = Pool::new(limits.pool);
+        Ok(Guest { label: config.label, target, pool, metrics, latest: Mutex::new(None) })
     }
 
     /// The last result, and whether this guest was ever accepted.
@@ -66,20 +72,92 @@ impl Guest {
         latest.as_ref().map(|latest| (latest.result.clone(), latest.attested))
     }
 
-    /// Attests the guest once and lets the connection go: for readiness.
+    /// Attests the guest once, for readiness; the connection waits for the first tunnel.
     pub async fn probe(&self) -> Result<(), OpenError> {
-        let stream = self.target.attested().await;
-        self.record(&stream.as_ref().map(|stream| stream.result()).map_err(Clone::clone));
-        stream?.close().await;
+        let stream = self.fresh().await?;
+        self.pool.put(stream, &self.target.tasks);
         Ok(())
     }
 
-    async fn tunnel(&self, name: Option<&str>) -> Result<(GuestTunnel, Arc<AttestationResult>), OpenError> {
+    /// Makes connections ahead of demand and drops old ones, until the drain.
+    pub async fn keep_pool(self: Arc<Self>) {
+        if self.pool.is_on() {
+            let (pool, tasks) = (self.pool.clone(), self.target.tasks.clone());
+            pool.keep(tasks, || {
+                let guest = self.clone();
+                async move { guest.fresh().await }
+            })
+            .await;
+        }
+    }
+
+    /// A connection that was attested just now.
+    async fn fresh(&self) -> Result<AttestedStream, OpenError> {
         let stream = self.target.attested().await;
         self.record(&stream.as_ref().map(|stream| stream.result()).map_err(Clone::clone));
-        let stream = stream?;
-        let result = stream.result();
-        Ok((stream.open(name, &self.target).await?, result))
+        stream
+    }
+
+    /// The key of decision 6. SNI and client identity are fixed for an entry, whose pool this is; address and policy are
+    /// compared with what the entry has now.
+    fn is_current(&self, stream: &AttestedStream) -> bool {
+        let policy = self.target.policy.as_ref().map(|policy| policy.digest());
+        stream.result().policy_digest() == policy
+            && self.target.addresses.iter().any(|address| address.to_string() == stream.address())
+    }
+
+    /// A tunnel whose OPEN is on its way: over a connection of the pool, or where `fresh` or there is none over a new one.
+    async fn tunnel(&self, name: Option<&str>, fresh: bool) -> Result<GuestTunnel, OpenError> {
+        let lease = self.pool.lease();
+        let home = self.pool.is_on().then(|| self.pool.clone());
+        let pooled = match fresh || home.is_none() {
+            true => None,
+            false => self.pool.take(|stream| self.is_current(stream), &self.target.tasks),
+        };
+        if let Some(stream) = pooled
+            // Where even OPEN does not go out, nothing has happened.
+            && let Ok(tunnel) = stream.open_from(name, &self.target, home.clone()).await
+        {
+            return Ok(tunnel.leased(lease));
+        }
+        Ok(self.fresh().await?.open_from(name, &self.target, home).await?.leased(lease))
+    }
+
+    /// A tunnel that the guest has accepted.
+    async fn accepted(&self, name: Option<&str>) -> Result<GuestTunnel, OpenError> {
+        let mut attempt = 1;
+        loop {
+            match self.tunnel(name, attempt == ATTEMPTS).await?.taken().await {
+                Ok(tunnel) => return Ok(tunnel),
+                Err(refused) if refused.again && attempt < ATTEMPTS => attempt += 1,
+                Err(refused) => return Err(refused.error),
+            }
+        }
+    }
+
+    /// Carries `local` through `tunnel`, and where the guest closed the connection before it took the tunnel, over another.
+    async fn carry(&self, mut tunnel: GuestTunnel, mut local: LocalStream, name: Option<&str>) -> io::Result<()> {
+        let traffic = tunnel.traffic();
+        let mut attempt = 1;
+        loop {
+            let (again, early, error) = match tunnel.carry(local).await {
+                Carried::Done => return Ok(()),
+                Carried::Failed(error) => return Err(error),
+                Carried::Again { local, early, error } => (local, early, error),
+            };
+            attempt += 1;
+            let next = match attempt <= ATTEMPTS {
+                true => self.tunnel(name, attempt == ATTEMPTS).await.map_err(io::Error::other),
+                false => Err(error),
+            };
+            match next.and_then(|mut next| next.take_over(early, traffic.clone()).map(|()| next)) {
+                Ok(next) => (tunnel, local) = (next, again),
+                Err(error) => {
+                    again.abort();
+                    return Err(error);
+                }
+            }
+        }
     }
 
     fn record(&self, outcome: &Result<Arc<AttestationResult>, OpenError>) {
@@ -111,26 +189,30 @@ impl Guest {
         *latest = Some(Latest { result, attested });
     }
 
-    fn counted(&self, tunnel: GuestTunnel) -> Box<dyn Tunnel> {
+    fn counted(self: &Arc<Self>, tunnel: GuestTunnel) -> Box<dyn Tunnel> {
         let open = self.metrics.tunnel();
         let ends = Box::pin(tokio::time::sleep_until(tunnel.ends()));
-        Box::new(CountedTunnel { metrics: self.metrics.clone(), tunnel: Some(tunnel), ends, _open: open })
+        Box::new(CountedTunnel { guest: self.clone(), tunnel: Some(tunnel), ends, _open: open })
     }
 }
 
-impl Opener for Guest {
+/// A guest as a way in sees it.
+pub struct Opens(pub Arc<Guest>);
+
+impl Opener for Opens {
     fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Opened, OpenError>> {
         Box::pin(async move {
-            let (tunnel, result) = self.tunnel(Some(host_of(name))).await?;
-            let tunnel = tunnel.accepted().await?;
-            Ok(Opened { tunnel: self.counted(tunnel), result })
+            let tunnel = self.0.accepted(Some(host_of(name))).await?;
+            let result = tunnel.result();
+            Ok(Opened { tunnel: self.0.counted(tunnel), result })
         })
     }
 
     fn open_early<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Opened, OpenError>> {
         Box::pin(async move {
-            let (tunnel, result) = self.tunnel(None).await?;
-            Ok(Opened { tunnel: self.counted(tunnel), result })
+            let tunnel = self.0.tunnel(None, false).await?;
+            let result = tunnel.result();
+            Ok(Opened { tunnel: self.0.counted(tunnel), result })
         })
     }
 }
@@ -145,7 +227,7 @@ fn host_of(name: &str) -> &str {
 
 /// Counts bytes when the tunnel is over, however it ends.
 struct CountedTunnel {
-    metrics: Arc<Metrics>,
+    guest: Arc<Guest>,
     /// `None` only after `relay` took it.
     tunnel: Option<GuestTunnel>,
     /// No byte passes after this; `relay` has the same limit of its own.
@@ -170,8 +252,9 @@ fn count(metrics: &Metrics, traffic: &proxy_core::tunnel::Traffic) {
 
 impl Drop for CountedTunnel {
     fn drop(&mut self) {
-        if let Some(tunnel) = &self.tunnel {
-            count(&self.metrics, &tunnel.traffic());
+        if let Some(tunnel) = self.tunnel.take() {
+            count(&self.guest.metrics, &tunnel.traffic());
+            tunnel.finish();
         }
     }
 }
@@ -181,8 +264,9 @@ impl Tunnel for CountedTunnel {
         Box::pin(async move {
             let Some(tunnel) = self.tunnel.take() else { return Err(io::ErrorKind::NotConnected.into()) };
             let traffic = tunnel.traffic();
-            let result = tunnel.relay(local).await;
-            count(&self.metrics, &traffic);
+            // Only a tunnel that names no target can still be opened again here: the others were accepted before.
+            let result = self.guest.carry(tunnel, local, None).await;
+            count(&self.guest.metrics, &traffic);
             result
         })
     }

@@ -7,6 +7,7 @@ pub mod front;
 pub mod guest;
 pub mod inspect;
 pub mod open;
+pub mod pool;
 pub mod router;
 pub mod run;
 pub mod tools;

@@ -16,7 +16,7 @@ use proxy_core::{notify, telemetry};
 use crate::config::Config;
 use crate::front::http::{self, HttpProxy};
 use crate::front::{Entrance, port_map, socks5};
-use crate::guest::Guest;
+use crate::guest::{Guest, Opens};
 use crate::open::Opener;
 use crate::router::ByName;
 
@@ -44,8 +44,10 @@ pub async fn run(config: Config) -> Result<ExitCode> {
         .into_iter()
         .map(|guest| Guest::new(guest, &limits, metrics.clone(), tasks.clone()).map(Arc::new))
         .collect::<Result<Vec<_>>>()?;
-    let by_name: Arc<dyn Opener> =
-        Arc::new(ByName::new(config.router, guests.iter().map(|guest| guest.clone() as Arc<dyn Opener>).collect()));
+    let by_name: Arc<dyn Opener> = Arc::new(ByName::new(
+        config.router,
+        guests.iter().map(|guest| Arc::new(Opens(guest.clone())) as Arc<dyn Opener>).collect(),
+    ));
 
     let entrance = async |way: &'static str, addr: &Addr, too_many: &'static [u8]| -> Result<Entrance> {
         let listener = Listener::bind(addr).await.with_context(|| format!("cannot serve {way}"))?;
@@ -57,7 +59,8 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     for (guest, addr) in guests.iter().zip(&port_maps) {
         if let Some(addr) = addr {
             let entrance = entrance(port_map::WAY, addr, b"").await?;
-            let (opener, label): (Arc<dyn Opener>, Arc<str>) = (guest.clone(), guest.label.as_str().into());
+            let (opener, label): (Arc<dyn Opener>, Arc<str>) =
+                (Arc::new(Opens(guest.clone())), guest.label.as_str().into());
             tasks.spawn(
                 "port map",
                 entrance.accept(move |local, peer| port_map::serve(opener.clone(), label.clone(), local, peer)),
@@ -111,13 +114,14 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Attests a guest at start, and again until it succeeds once, so that readiness does not wait for an application.
+/// Attests a guest at start, and again until it succeeds once, so that readiness does not wait for an application. From then
+/// on keeps its pool.
 async fn probe(guest: Arc<Guest>, tasks: Tasks) {
     loop {
         tokio::select! {
             () = tasks.draining() => return,
             result = guest.probe() => match result {
-                Ok(()) => return,
+                Ok(()) => break,
                 Err(error) => tracing::warn!(guest = %guest.label, %error, "not attested"),
             },
         }
@@ -126,6 +130,7 @@ async fn probe(guest: Arc<Guest>, tasks: Tasks) {
             () = tokio::time::sleep(PROBE_INTERVAL) => {}
         }
     }
+    guest.keep_pool().await;
 }
 
 struct Page {

@@ -3,7 +3,9 @@
 //!
 //! Bodies are bounded by `ratls::wire` before a byte of them is kept. Deadlines are the caller's.
 
+use std::future::poll_fn;
 use std::io;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,13 +13,14 @@ use ratls::wire::cbor::CborError;
 use ratls::wire::control::{Close, CloseCode};
 use ratls::wire::frame::{FrameError, FrameType, Header};
 use ratls::wire::limits::{FRAME_HEADER, MAX_IGNORED};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
+
+use crate::link::{Link, MAX_PLAIN, with_scratch};
 
 /// How long a closer reads on, so that a reset cannot eat its CLOSE (decision 3).
 const LINGER: Duration = Duration::from_secs(2);
-/// Room asked of the stream per read.
-const READ_CHUNK: usize = 64 * 1024;
+/// An empty buffer above this size is given back: most connections are idle most of the time.
+const KEPT: usize = 1024;
 
 /// One frame, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,18 +59,31 @@ impl FramingError {
     }
 }
 
-/// A stream with frames on it.
+/// A link with frames on it.
 pub struct Framed<S> {
     pub(crate) stream: S,
     pub(crate) received: BytesMut,
-    /// Frame bytes that are on their way to the stream: at most one frame.
-    pub(crate) out: BytesMut,
+    /// Sealed bytes on their way to the link: at most what one step makes, a frame or a batch of records.
+    pub(crate) out: Vec<u8>,
+    pub(crate) sent: usize,
     pub(crate) ignored: usize,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
+impl<S: Link> Framed<S> {
     pub fn new(stream: S) -> Self {
-        Framed { stream, received: BytesMut::new(), out: BytesMut::new(), ignored: 0 }
+        Framed { stream, received: BytesMut::new(), out: Vec::new(), sent: 0, ignored: 0 }
+    }
+
+    /// As [`Framed::new`], where bytes after the handshake are here already.
+    pub fn with_received(stream: S, received: &[u8]) -> Self {
+        Framed { received: received.into(), ..Framed::new(stream) }
+    }
+
+    /// The frames go on over another link, which has what this one had.
+    pub fn over<T: Link>(self, change: impl FnOnce(S) -> io::Result<T>) -> io::Result<Framed<T>> {
+        let Framed { stream, received, out, sent, ignored } = self;
+        debug_assert!(sent == out.len(), "what was sealed for one link is of no use to another");
+        Ok(Framed { stream: change(stream)?, received, out: Vec::new(), sent: 0, ignored })
     }
 
     pub fn stream(&self) -> &S {
@@ -86,9 +102,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
         loop {
             if let Some(frame) = self.parse()? {
                 if frame.kind == FrameType::Close {
-                    let close = Close::parse(&frame.body)
-                        .map_err(|source| FramingError::Body { kind: FrameType::Close, source })?;
-                    return Err(FramingError::Closed(close));
+                    return Err(self.told(frame));
                 }
                 return Ok(frame);
             }
@@ -103,6 +117,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
                 Header::Frame { kind, length } if self.received.len() >= FRAME_HEADER + length => {
                     let _ = self.received.split_to(FRAME_HEADER);
                     let body = self.received.split_to(length).freeze();
+                    self.release();
                     self.ignored = 0;
                     return Ok(Some(Frame { kind, body }));
                 }
@@ -122,7 +137,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
             return Err(FrameError::IgnorableTooLong { length: self.ignored, limit: MAX_IGNORED }.into());
         }
         let _ = self.received.split_to(FRAME_HEADER + length);
+        self.release();
         Ok(())
+    }
+
+    /// Gives an empty buffer back.
+    pub(crate) fn release(&mut self) {
+        if self.received.is_empty() {
+            self.received = BytesMut::new();
+        }
     }
 
     /// The header of the next frame, if its four bytes are here.
@@ -134,8 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
     }
 
     async fn fill(&mut self) -> Result<(), FramingError> {
-        self.received.reserve(READ_CHUNK);
-        match self.stream.read_buf(&mut self.received).await {
+        match poll_fn(|cx| self.poll_fill(cx)).await {
             Ok(0) => Err(FramingError::Ended),
             Ok(_) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Err(FramingError::Ended),
@@ -143,16 +165,102 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
         }
     }
 
+    /// Reads once into `received`; 0 at the end.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        with_scratch(|scratch| {
+            let n = ready!(self.stream.poll_open(cx, scratch))?;
+            self.received.reserve(n);
+            for piece in &scratch.pieces {
+                self.received.extend_from_slice(&scratch.bytes[piece.clone()]);
+            }
+            Poll::Ready(Ok(n))
+        })
+    }
+
+    /// Whether nothing has come and the connection stands: looks, and does not wait. What came instead is the error.
+    pub fn quiet(&mut self) -> Result<(), FramingError> {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        loop {
+            match self.parse()? {
+                Some(frame) => return Err(self.told(frame)),
+                // Part of a frame may be the beginning of an answer to nothing as well as of a CLOSE.
+                None => match self.poll_fill(&mut cx) {
+                    Poll::Pending if self.received.is_empty() => return Ok(()),
+                    Poll::Pending | Poll::Ready(Ok(0)) => return Err(FramingError::Ended),
+                    Poll::Ready(Ok(_)) => {}
+                    Poll::Ready(Err(error)) => return Err(error.into()),
+                },
+            }
+        }
+    }
+
+    fn told(&self, frame: Frame) -> FramingError {
+        match frame.kind {
+            FrameType::Close => match Close::parse(&frame.body) {
+                Ok(close) => FramingError::Closed(close),
+                Err(source) => FramingError::Body { kind: FrameType::Close, source },
+            },
+            seen => FramingError::Unexpected { seen, wanted: "nothing" },
+        }
+    }
+
     /// Writes one frame and flushes.
     ///
     /// Cancel-safe in this sense: the frame of a dropped future goes out whole, before the next one, or not at all.
     pub async fn write(&mut self, kind: FrameType, body: &[u8]) -> io::Result<()> {
-        self.stream.write_all_buf(&mut self.out).await?;
-        self.out.reserve(FRAME_HEADER + body.len());
-        self.out.extend_from_slice(&Header::encode(kind, body.len()));
-        self.out.extend_from_slice(body);
-        self.stream.write_all_buf(&mut self.out).await?;
-        self.stream.flush().await
+        poll_fn(|cx| self.poll_drain(cx)).await?;
+        self.push(kind, body)?;
+        poll_fn(|cx| self.poll_out(cx)).await
+    }
+
+    /// Seals one frame behind what is on its way. The caller has drained before, and drains after.
+    pub(crate) fn push(&mut self, kind: FrameType, body: &[u8]) -> io::Result<()> {
+        self.stream.owed(&mut self.out)?;
+        let header = Header::encode(kind, body.len());
+        let first = body.len().min(MAX_PLAIN - FRAME_HEADER);
+        let (first, rest) = body.split_at(first);
+        self.push_record(&header, first)?;
+        for record in rest.chunks(MAX_PLAIN) {
+            self.push_record(&[], record)?;
+        }
+        Ok(())
+    }
+
+    fn push_record(&mut self, header: &[u8], bytes: &[u8]) -> io::Result<()> {
+        let begin = self.out.len();
+        self.out.reserve(S::HEAD + header.len() + bytes.len() + S::TAIL);
+        self.out.resize(begin + S::HEAD, 0);
+        self.out.extend_from_slice(header);
+        self.out.extend_from_slice(bytes);
+        self.out.resize(self.out.len() + S::TAIL, 0);
+        self.stream.seal(&mut self.out[begin..])
+    }
+
+    /// Sends what was sealed.
+    pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.sent < self.out.len() {
+            let n = ready!(self.stream.poll_send(cx, &self.out[self.sent..]))?;
+            if n == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.sent += n;
+        }
+        if self.out.capacity() > KEPT {
+            self.out = Vec::new();
+        }
+        self.out.clear();
+        self.sent = 0;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends what was sealed and flushes the link.
+    pub(crate) fn poll_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_drain(cx))?;
+        self.stream.poll_flush(cx)
+    }
+
+    pub(crate) fn has_sent_all(&self) -> bool {
+        self.sent == self.out.len()
     }
 
     /// [`Framed::close`] as a future that owns everything, for a task of its own.
@@ -165,9 +273,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
     pub async fn close(mut self, close: &Close) {
         let _ = timeout(LINGER, async {
             self.write(FrameType::Close, &close.encode()).await?;
-            self.stream.shutdown().await?;
-            let mut sink = vec![0; 16 * 1024];
-            while self.stream.read(&mut sink).await? > 0 {}
+            poll_fn(|cx| self.stream.poll_end(cx)).await?;
+            while poll_fn(|cx| with_scratch(|scratch| self.stream.poll_open(cx, scratch))).await? > 0 {}
             io::Result::Ok(())
         })
         .await;
@@ -177,7 +284,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Framed<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::duplex;
+    use tokio::io::{AsyncWriteExt, duplex};
 
     #[tokio::test]
     async fn proto_n10_ignorable_frames_are_skipped_but_not_without_end() {

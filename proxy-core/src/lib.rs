@@ -1,7 +1,7 @@
 //! What both proxies need at the edge of the core: sockets, limits, tasks, TLS over sockets, telemetry.
 //!
 //! ```text
-//!  net ── limits ── tls ── framing ── tunnel ── relay        one connection, from accept to the last byte
+//!  net ── limits ── tls ── link ── framing ── tunnel ── relay  one connection, from accept to the last byte
 //!  tasks    telemetry  metrics  admin  notify  nofile       the process around it
 //! ```
 //!
@@ -14,6 +14,7 @@ pub mod duration;
 pub mod framing;
 pub mod headers;
 pub mod limits;
+pub mod link;
 pub mod metrics;
 pub mod net;
 pub mod nofile;

@@ -75,6 +75,7 @@ async fn whole() -> Whole {
 async fn aborted<S>(relay: JoinHandle<RelayEnd<S>>) -> io::Error {
     match soon(relay).await.unwrap() {
         RelayEnd::Finished(_) => panic!("an abort became a clean end"),
+        RelayEnd::NotAccepted { .. } => panic!("an abort became a tunnel to be opened again"),
         RelayEnd::Aborted(error) => error,
     }
 }
@@ -82,7 +83,9 @@ async fn aborted<S>(relay: JoinHandle<RelayEnd<S>>) -> io::Error {
 async fn finished<S>(relay: JoinHandle<RelayEnd<S>>) -> Framed<S> {
     match soon(relay).await.unwrap() {
         RelayEnd::Finished(framed) => framed,
-        RelayEnd::Aborted(error) => panic!("a clean end became an abort: {error}"),
+        RelayEnd::Aborted(error) | RelayEnd::NotAccepted { error, .. } => {
+            panic!("a clean end became an abort: {error}")
+        }
     }
 }
 

@@ -24,7 +24,7 @@ use proxy_core::tasks::Tasks;
 use proxy_core::tls::{Hello, ServerTls};
 use ratls::binding::{ChannelLeaf, Role, SpkiDigest};
 use ratls::wire::ALPN;
-use ratls::wire::attest::{Attest, AttestPurpose, Endorsement};
+use ratls::wire::attest::{Attest, AttestPurpose, Endorsement, features};
 use ratls::wire::control::{Close, CloseCode};
 use ratls::wire::frame::FrameType;
 use ratls::wire::limits::MAX_ATTEST;
@@ -80,6 +80,9 @@ pub struct Guest {
     pub metrics: Arc<Metrics>,
     pub tasks: Tasks,
 }
+
+/// What this guest offers in ATTEST key 12.
+pub(crate) const FEATURES: u64 = features::REUSE;
 
 pub(crate) type Tls = ServerTls<LocalStream>;
 
@@ -209,7 +212,7 @@ pub(crate) fn attest_body(
         parts: std::iter::once(settings).chain(batch.parts()).map(|part| part.info().clone()).collect(),
         identity: vec![],
         client_evidence_wanted: false,
-        features: 0,
+        features: FEATURES,
         pool_idle_ms: u64::try_from(pool_idle.as_millis()).unwrap_or(u64::MAX),
     }
     .encode()

@@ -12,12 +12,13 @@ use proxy_core::metrics::Direction;
 use proxy_core::net::{ConnectError, LocalStream, Peer, connect};
 use proxy_core::relay::{RelayEnd, RelayLimits, relay};
 use proxy_core::tunnel::{Traffic, TunnelStream};
+use ratls::wire::attest::features;
 use ratls::wire::control::{Accept, Close, CloseCode, Mode, Open, Refuse, RefuseCode};
 use ratls::wire::frame::FrameType;
 use tokio::time::{Instant, timeout_at};
 
 use crate::asked::{Asked, Refused, Room};
-use crate::serve::{End, Guest, Tls, within};
+use crate::serve::{End, FEATURES, Guest, Tls, within};
 
 /// An attested connection: tunnels, one after the other.
 pub(crate) struct Session<'a> {
@@ -72,6 +73,8 @@ impl Session<'_> {
                 Err(Quiet::Failed(FramingError::Ended)) if number == 0 => {
                     return Err(End::new("open", "the client left without CLOSE"));
                 }
+                // Between tunnels nothing is lost by that.
+                Err(Quiet::Failed(FramingError::Ended)) if !discarding => return Ok(()),
                 Err(Quiet::Failed(error)) => return self.protocol_error(framed, error).await,
                 Err(Quiet::Idle) => {
                     let lifetime = Instant::now() >= self.ends;
@@ -186,24 +189,29 @@ impl Session<'_> {
         within("accept", self.guest.deadlines.handshake, framed.write(FrameType::Accept, &accept.encode())).await?;
         self.accepted += 1;
         self.asked.decided();
-        self.relay(framed, upstream).await
+        let reuse = open.features & FEATURES & features::REUSE != 0;
+        self.relay(framed, upstream, reuse).await
     }
 
-    async fn relay(&self, framed: Framed<Tls>, upstream: LocalStream) -> Result<Next, End> {
+    async fn relay(&self, framed: Framed<Tls>, upstream: LocalStream, reuse: bool) -> Result<Next, End> {
         let traffic = Arc::new(Traffic::default());
         let _open = self.guest.metrics.tunnel();
         let limits = RelayLimits { idle: self.guest.deadlines.idle, ends: self.ends, accept_by: None };
-        let end = relay(upstream, TunnelStream::accepted(framed, traffic.clone()), traffic.clone(), limits).await;
+        // This tunnel's ACCEPT is counted already.
+        let tunnel = TunnelStream::accepted(framed, traffic.clone()).after(self.accepted - 1);
+        let end = relay(upstream, tunnel, traffic.clone(), limits).await;
         let (up, down) = (traffic.received.load(Ordering::Relaxed), traffic.sent.load(Ordering::Relaxed));
         self.guest.metrics.bytes(Direction::ToServer).inc_by(up);
         self.guest.metrics.bytes(Direction::ToClient).inc_by(down);
         match end {
+            // Each direction has ended, and nothing of this tunnel is left: the next frame is OPEN or ends the connection.
+            RelayEnd::Finished(framed) if reuse => Ok(Next::Continue(Box::new(framed))),
             RelayEnd::Finished(framed) => {
                 // Without the feature `reuse` a connection carries one tunnel.
                 framed.close(&self.close(CloseCode::Done, "")).await;
                 Ok(Next::Ended)
             }
-            RelayEnd::Aborted(error) => Err(End::new("relay", error)),
+            RelayEnd::Aborted(error) | RelayEnd::NotAccepted { error, .. } => Err(End::new("relay", error)),
         }
     }
 

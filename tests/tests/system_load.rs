@@ -27,7 +27,9 @@ const GUEST_LIMITS: &str = "[limits]\n\
     client_hello = \"60s\"\n\
     handshake = \"60s\"\n\
     attest = \"60s\"\n";
+/// Each connection is to be one handshake and one leaf.
 const CLIENT_LIMITS: &str = "[limits]\n\
+    pool_connections = 0\n\
     connections = 4000\n\
     connections_per_source = 4000\n\
     handshake = \"60s\"\n\

@@ -68,6 +68,9 @@ pub(super) struct LimitsTable {
     pub(super) connections_per_source: Option<NonZeroU32>,
     pub(super) head_bytes: Option<HeadBytes>,
     pub(super) drain: Option<Period>,
+    /// 0 switches reuse off.
+    pub(super) pool_connections: Option<u16>,
+    pub(super) pool_reuse_for: Option<Period>,
 }
 
 /// 8 KiB is the least that hyper takes; above 1 MiB a head is an attack.

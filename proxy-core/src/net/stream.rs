@@ -1,10 +1,10 @@
 //! Connected local streams: reading, writing, dialling, and resetting.
 
 use std::fmt;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
@@ -45,6 +45,26 @@ impl LocalStream {
     /// What was written is all there is: closing sends it and then an ordinary end of file.
     pub fn finished(&self) {
         self.set_linger(None);
+    }
+
+    /// Reads into several buffers with one call.
+    pub fn poll_read_vectored(&self, cx: &mut Context<'_>, slices: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
+        loop {
+            let read = match self {
+                LocalStream::Tcp(stream) => {
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_read_vectored(slices)
+                }
+                LocalStream::Unix(stream) => {
+                    ready!(stream.poll_read_ready(cx))?;
+                    stream.try_read_vectored(slices)
+                }
+            };
+            match read {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                read => return Poll::Ready(read),
+            }
+        }
     }
 
     fn set_linger(&self, linger: Option<Duration>) {

@@ -12,6 +12,7 @@
 //! startup      P, I6: settings and clocks with which nothing starts
 //! secrets      X2: what no log and no page says
 //! headers      H: who may write a verdict into HTTP
+//! reuse        one connection for many tunnels: what may be between them, and what may be repeated
 //! access       tokens, certificates, ordinary clients, and servers that are not EVIDENT
 //! ```
 //!
@@ -31,6 +32,7 @@ mod load;
 mod merkle;
 mod negotiation;
 mod relay;
+mod reuse;
 mod secrets;
 mod startup;
 
