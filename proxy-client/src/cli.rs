@@ -93,6 +93,9 @@ pub struct InspectArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Write a report to look at with a browser, in one file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// Write the evidence to a file that `verify` reads
     #[arg(long, value_name = "BUNDLE")]
     pub save: Option<PathBuf>,
@@ -128,7 +131,7 @@ mod tests {
             "--guest [::1]:8443 --policy p.toml --http-proxy 127.0.0.1:3128 --socks5 unix:/run/s --admin 9000",
             "--config c.toml",
             "inspect llm.example:8443",
-            "inspect 10.0.0.1:8443 --policy p.toml --json --save b.evident",
+            "inspect 10.0.0.1:8443 --policy p.toml --json --save b.evident --html r.html",
             "verify b.evident",
             "verify --policy p.toml --at 2026-11-23T21:00:00Z --json --snp-report r.bin --cert a.der --cert b.pem c.pem",
             "policy check p.toml",

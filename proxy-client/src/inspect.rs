@@ -29,6 +29,7 @@ async fn inspect(args: InspectArgs) -> Output {
             return tools::failed(EXIT_USAGE, &error, "Mend the policy file; docs/policy.md lists every key.");
         }
     };
+    let subject = args.guest.to_string();
     let target = match target(args.guest, policy.clone(), anchors) {
         Ok(target) => target,
         Err(error) => return tools::failed(EXIT_USAGE, error.as_ref(), "Give the guest as HOST:PORT."),
@@ -46,7 +47,7 @@ async fn inspect(args: InspectArgs) -> Output {
         }
     };
     let result = shown.result(policy.as_deref(), &target.anchors);
-    let mut output = tools::inspect_view::output(&result, args.json);
+    let mut output = tools::inspect_view::output_with_html(&result, args.json, args.html.as_deref(), &subject);
     if let Some(path) = &args.save
         && let Err(error) = std::fs::write(path, shown.bundle().encode())
     {

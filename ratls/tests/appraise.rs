@@ -552,10 +552,15 @@ fn json_has_the_fields_of_the_contract() {
     assert_eq!(json["identity"], "any");
     assert_eq!(json["levels"]["amd_sp"], "ok");
     assert_eq!(json["levels"]["vtpm"], "absent");
-    for component in ["firmware", "boot", "kernel", "userspace"] {
-        let level = serde_json::json!({"level": 0, "anchor": "none", "why": "not yet judged"});
-        assert_eq!(json["levels"][component], level);
-        assert_eq!(json["levels_if_fresh"][component], level);
+    assert_eq!(json["levels"], json["levels_if_fresh"], "a live connection is fresh");
+    assert_eq!(json["levels"]["view"], "strict");
+    let why = "L2: the digest equals the one you pinned; give the firmware file to reach L3";
+    let firmware = serde_json::json!({"level": 2, "anchor": "amd-sp", "why": why});
+    assert_eq!(json["levels"]["firmware"], firmware);
+    for component in ["boot", "kernel", "userspace"] {
+        let cell = &json["levels"][component];
+        assert_eq!((&cell["level"], &cell["anchor"]), (&0.into(), &"none".into()), "{component}");
+        assert!(cell["why"].as_str().unwrap().starts_with("L0: no register is known to carry "), "{cell}");
     }
     assert_eq!(json["at"], "2027-01-15T08:00:00Z");
     assert_eq!(json["evidence"]["snp"]["product"], "milan");
@@ -572,6 +577,8 @@ fn json_has_the_fields_of_the_contract() {
     let offline = appraise(Some(&policy("")), file(|_| {})).to_json();
     assert_eq!((&offline["levels"]["amd_sp"], &offline["levels_if_fresh"]["amd_sp"]), (&"failed".into(), &"ok".into()));
     assert_eq!(offline["channel"], "none");
+    assert_eq!(offline["levels"]["firmware"]["level"], 0, "a file is never fresh");
+    assert_eq!(offline["levels_if_fresh"]["firmware"], firmware);
 }
 
 #[test]
@@ -581,4 +588,77 @@ fn proto_x2_no_exporter_value_is_in_what_is_shown() {
     assert!(!result.to_json().to_string().contains(&exporter));
     assert!(!result.to_string().contains(&exporter));
     assert!(!format!("{result:?}").contains("9, 9, 9, 9"));
+}
+
+fn wanting(levels: &str) -> AppraisalPolicy {
+    policy_with("identity = \"any\"", "", &format!("[levels]\n{levels}"))
+}
+
+#[test]
+fn a_level_that_is_reached_is_accepted_on_a_connection_and_of_a_file() {
+    for levels in ["firmware = \"L1\"", "firmware = \"L2\"", "firmware = \"L2 amd-sp\""] {
+        accepts(appraise(Some(&wanting(levels)), live(|_| {})));
+        accepts(appraise(Some(&wanting(levels)), file(|_| {})));
+    }
+}
+
+#[test]
+fn a_level_that_is_not_reached_refuses_with_the_reason() {
+    let result = appraise(Some(&wanting("firmware = \"L3\"")), live(|_| {}));
+    refused(&result, "P_LEVEL", "firmware");
+    let finding = &result.findings()[0];
+    assert_eq!((finding.seen(), finding.wanted()), ("L2 amd-sp", "L3 or above"));
+    assert!(finding.help().ends_with("give the firmware file to reach L3"), "{}", finding.help());
+    refused(&appraise(Some(&wanting("kernel = \"L1\"")), live(|_| {})), "P_LEVEL", "kernel");
+}
+
+#[test]
+fn another_root_than_the_policy_asks_for_refuses() {
+    let result = appraise(Some(&wanting("firmware = \"L2 vtpm\"")), live(|_| {}));
+    refused(&result, "P_LEVEL", "firmware");
+    assert_eq!(result.findings()[0].wanted(), "L2 vtpm or above");
+}
+
+#[test]
+fn a_guest_that_the_host_can_read_has_no_level() {
+    let json = appraise(None, live(|c| c.policy |= 1 << 19)).to_json();
+    assert_eq!((&json["levels"]["amd_sp"], &json["levels"]["firmware"]["level"]), (&"failed".into(), &0.into()));
+    assert!(json["levels"]["firmware"]["why"].as_str().unwrap().contains("R_DEBUG"));
+}
+
+#[test]
+fn what_was_never_verified_shows_an_empty_table() {
+    let finding = ratls::appraise::Finding::of_verification("R_SIG", &std::fmt::Error);
+    let json = AttestationResult::refusal(finding, ratls::verify::Channel::Exporter, None, NOW).to_json();
+    assert_eq!(json["levels"]["amd_sp"], "failed");
+    assert_eq!(json["levels"]["kernel"]["why"], "L0: the evidence is refused (R_SIG), so nothing in it counts");
+}
+
+#[test]
+fn the_text_says_what_is_proven_and_what_is_not() {
+    let text = appraise(Some(&policy("")), live(|_| {})).to_string();
+    for line in [
+        "  AMD-SP  vTPM  firmware     boot         kernel       userspace",
+        "  ✓       –     ◑ L2 amd-sp  ○ L0         ○ L0         ○ L0",
+        "  SIMULATED   the firmware (L2): hardware would have to sign it; a simulator did, which proves nothing",
+        "  not proven  what boots the kernel, the kernel, the userspace: it may be anything, also the attacker's",
+    ] {
+        assert!(text.lines().any(|l| l == line), "{line:?} is not in\n{text}");
+    }
+    assert!(!text.contains('\u{1b}'), "plain text has no colours");
+    let file = appraise(Some(&policy("")), file(|_| {})).to_string();
+    assert!(file.lines().any(|l| l.starts_with("  now       ✗       –     ○ L0")), "{file}");
+    assert!(file.lines().any(|l| l.starts_with("  if fresh  ✓       –     ◑ L2 amd-sp")), "{file}");
+}
+
+#[test]
+fn the_report_is_one_file_without_script_or_anything_to_fetch() {
+    let result = appraise(Some(&policy("")), live(|_| {}));
+    let page = ratls::appraise::html::report(&result, "guest <img src=x>:8443");
+    assert!(page.contains("SIMULATED, PROVES NOTHING"));
+    assert!(page.contains("guest &lt;img src=x&gt;:8443") && !page.contains("<img"));
+    assert!(page.contains("<svg") && page.contains("aria-label=\"Trust table."));
+    for fetched in ["<script", "src=\"", "href=", "url(", "@import", " style=\"", "onload"] {
+        assert!(!page.contains(fetched), "{fetched}");
+    }
 }

@@ -3,6 +3,7 @@
 //! One place turns an [`OpenError`] into an HTTP answer, a SOCKS reply and a log line, so that the three never differ.
 //! What a guest wrote is shown as text and never as structure: control characters are replaced.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 use proxy_core::net::Peer;
-use ratls::appraise::Finding;
+use ratls::appraise::{AttestationResult, Finding, Paint};
 use serde::Serialize;
 
 use super::socks5_parse::Reply;
@@ -34,6 +35,8 @@ pub struct Refusal {
     pub error: String,
     pub address: Option<String>,
     pub findings: Vec<Finding>,
+    /// What the guest showed, where it is the guest that is refused.
+    pub result: Option<Arc<AttestationResult>>,
     pub retry_after: Option<Duration>,
 }
 
@@ -43,6 +46,8 @@ struct Body<'a> {
     kind: &'a str,
     address: Option<&'a str>,
     findings: &'a [Finding],
+    /// The trust table, as in the JSON of `inspect`; null where no evidence was looked at.
+    levels: Option<serde_json::Value>,
 }
 
 impl From<&OpenError> for Refusal {
@@ -64,6 +69,10 @@ impl From<&OpenError> for Refusal {
             error: error.to_string(),
             address: address.cloned(),
             findings: error.findings().to_vec(),
+            result: match error {
+                OpenError::Refused { result, .. } => Some(result.clone()),
+                _ => None,
+            },
             retry_after,
         }
     }
@@ -72,7 +81,15 @@ impl From<&OpenError> for Refusal {
 impl Refusal {
     /// A refusal that has nothing to do with a guest.
     pub fn of_request(status: StatusCode, error: String) -> Refusal {
-        Refusal { status, kind: "bad-request", error, address: None, findings: Vec::new(), retry_after: None }
+        Refusal {
+            status,
+            kind: "bad-request",
+            error,
+            address: None,
+            findings: Vec::new(),
+            result: None,
+            retry_after: None,
+        }
     }
 
     /// The upstream behind the attested connection went away before it answered.
@@ -83,6 +100,7 @@ impl Refusal {
             error,
             address: None,
             findings: Vec::new(),
+            result: None,
             retry_after: None,
         }
     }
@@ -105,6 +123,9 @@ impl Refusal {
         if self.kind == "refused" {
             headers.insert(VERDICT_HEADER, HeaderValue::from_static("refused"));
         }
+        if let Some(level) = self.result.as_ref().and_then(|r| HeaderValue::try_from(r.level_words()).ok()) {
+            headers.insert(LEVEL_HEADER, level);
+        }
         if let Some(after) = self.retry_after {
             // Whole seconds, and never zero: zero means at once.
             let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
@@ -114,8 +135,13 @@ impl Refusal {
     }
 
     fn json(&self) -> String {
-        let body =
-            Body { error: &self.error, kind: self.kind, address: self.address.as_deref(), findings: &self.findings };
+        let body = Body {
+            error: &self.error,
+            kind: self.kind,
+            address: self.address.as_deref(),
+            findings: &self.findings,
+            levels: self.result.as_ref().map(|result| result.levels_json()),
+        };
         let mut text = serde_json::to_string_pretty(&body).expect("strings and lists of strings serialise");
         text.push('\n');
         text
@@ -135,6 +161,9 @@ impl Refusal {
             if !finding.help().is_empty() {
                 text.push_str(&format!("  help:   {}\n", printable(finding.help())));
             }
+        }
+        if let Some(result) = &self.result {
+            text.push_str(&format!("\n{}", result.table_text(Paint::Plain)));
         }
         text
     }

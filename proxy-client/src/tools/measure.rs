@@ -268,7 +268,12 @@ fn written(measured: &Measured, args: &MeasureArgs) -> Output {
     let equal = args.expect.map(|wanted| wanted == measured.digest);
     let exit = if equal == Some(false) { EXIT_REFUSED } else { 0 };
     if args.json {
-        return Output { stdout: format!("{:#}\n", as_json(measured, args.expect)), stderr: String::new(), exit };
+        return Output {
+            stdout: format!("{:#}\n", as_json(measured, args.expect)),
+            coloured: None,
+            stderr: String::new(),
+            exit,
+        };
     }
     let mut notes = format!("  launched by   {}\n", measured.what);
     for (name, covered) in components(&measured.coverage) {
@@ -282,7 +287,7 @@ fn written(measured: &Measured, args: &MeasureArgs) -> Output {
             "  expected      not equal, and no other number or type of vCPUs explains it: a file or the command line differs\n",
         ),
     }
-    Output { stdout: format!("{}\n", measured.digest), stderr: notes, exit }
+    Output { stdout: format!("{}\n", measured.digest), coloured: None, stderr: notes, exit }
 }
 
 fn components(coverage: &Coverage) -> [(&'static str, Result<Covered, NotCovered>); 4] {

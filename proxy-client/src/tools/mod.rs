@@ -10,7 +10,7 @@ pub mod verify;
 
 mod input;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 /// Usage, configuration or policy file error.
@@ -25,6 +25,8 @@ const EXIT_UNREADABLE: u8 = 4;
 #[derive(Debug)]
 pub struct Output {
     pub stdout: String,
+    /// The same text with colours, where there is such a thing.
+    pub coloured: Option<String>,
     pub stderr: String,
     pub exit: u8,
 }
@@ -38,15 +40,23 @@ impl Output {
             stderr.push_str(&format!(": {cause}"));
             source = cause.source();
         }
-        Output { stdout: String::new(), stderr: format!("{stderr}\n{next}\n"), exit }
+        Output { stdout: String::new(), coloured: None, stderr: format!("{stderr}\n{next}\n"), exit }
     }
 
     /// Prints it. A reader that went away (`| head`) is no error of ours.
     pub fn emit(self) -> ExitCode {
         let _ = std::io::stderr().write_all(self.stderr.as_bytes());
-        let _ = std::io::stdout().write_all(self.stdout.as_bytes());
+        let text = self.coloured.filter(|_| shows_colours()).unwrap_or(self.stdout);
+        let _ = std::io::stdout().write_all(text.as_bytes());
         ExitCode::from(self.exit)
     }
+}
+
+/// A terminal that understands them, and a user who has not said otherwise (https://no-color.org).
+fn shows_colours() -> bool {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let dumb = std::env::var_os("TERM").is_none_or(|terminal| terminal == "dumb");
+    std::io::stdout().is_terminal() && !unwanted && !dumb
 }
 
 /// As [`Output::failed`], for the commands outside this folder.

@@ -114,5 +114,5 @@ pub fn check(args: &CheckArgs) -> Output {
         }
         text
     };
-    Output { stdout, stderr: String::new(), exit: 0 }
+    Output { stdout, coloured: None, stderr: String::new(), exit: 0 }
 }

@@ -45,6 +45,9 @@ pub struct VerifyArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+    /// Write a report to look at with a browser, in one file
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
     /// An SNP report, the 1184 bytes that the firmware signed
     #[arg(long, value_name = "FILE")]
     pub snp_report: Option<PathBuf>,
@@ -135,7 +138,7 @@ pub fn run(args: VerifyArgs) -> ExitCode {
 /// The command; `now` is the time that validity is judged at.
 pub fn verify(args: &VerifyArgs, now: UnixTime) -> Output {
     match judge(args, now) {
-        Ok(result) => inspect_view::output(&result, args.json),
+        Ok(result) => inspect_view::output_with_html(&result, args.json, args.html.as_deref(), &subject(args)),
         Err(VerifyFilesError::Policy(error)) => policy::refused(&error),
         Err(error @ VerifyFilesError::Unsupported(_)) => {
             Output::failed(EXIT_USAGE, &error, "Give --snp-report with --cert, or a bundle of a plain SNP guest.")
@@ -144,6 +147,12 @@ pub fn verify(args: &VerifyArgs, now: UnixTime) -> Output {
             Output::failed(EXIT_UNREADABLE, &error, "Check the name and the permissions of the file.")
         }
     }
+}
+
+/// What was looked at, for a report.
+fn subject(args: &VerifyArgs) -> String {
+    let file = args.bundle.as_ref().or(args.snp_report.as_ref());
+    file.map_or_else(String::new, |file| file.display().to_string())
 }
 
 fn judge(args: &VerifyArgs, now: UnixTime) -> Result<AttestationResult, VerifyFilesError> {

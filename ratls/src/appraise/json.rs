@@ -5,15 +5,14 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Value, json};
 
-use super::finding::Severity;
 use super::result::AttestationResult;
+use super::tables;
 use crate::endorsement::CrlStatus;
 use crate::evidence::snp::{SigningKey, TcbKind};
-use crate::verify::{Freshness, VerifiedEvidence, VerifiedReport};
+use crate::verify::{VerifiedEvidence, VerifiedReport};
 
 impl Serialize for AttestationResult {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let fresh = self.hw_freshness() == Freshness::Connect;
         let mut map = s.serialize_map(None)?;
         map.serialize_entry("verdict", self.verdict.as_str())?;
         map.serialize_entry("refused_by", &self.refused_by.map(|stage| stage.as_str()))?;
@@ -22,8 +21,11 @@ impl Serialize for AttestationResult {
         map.serialize_entry("channel", self.channel.as_str())?;
         map.serialize_entry("freshness", &json!({"hw": self.hw_freshness().as_str(), "tpm": "none"}))?;
         map.serialize_entry("identity", self.identity.as_str())?;
-        map.serialize_entry("levels", &self.levels(fresh))?;
-        map.serialize_entry("levels_if_fresh", &self.levels(true))?;
+        map.serialize_entry("levels", &tables::to_json(self.levels()))?;
+        map.serialize_entry("levels_if_fresh", &tables::to_json(self.levels_if_fresh()))?;
+        if let Some(relaxed) = self.levels_relaxed() {
+            map.serialize_entry("levels_relaxed", &tables::to_json(relaxed))?;
+        }
         map.serialize_entry("findings", &self.findings)?;
         map.serialize_entry("evidence", &evidence(self.evidence()))?;
         map.serialize_entry("policy", &self.policy.as_ref().map(|p| json!({"file": p.file, "sha256": p.digest})))?;
@@ -36,25 +38,6 @@ impl Serialize for AttestationResult {
 impl AttestationResult {
     pub fn to_json(&self) -> Value {
         serde_json::to_value(self).expect("a result has only JSON's types and text keys")
-    }
-
-    /// The table of levels. What is measured is not yet judged: every component is at level 0 whatever was compared. The
-    /// authenticity row of the AMD-SP holds where the report is authentic, fresh, and not open to the host or to its guest's
-    /// less privileged code.
-    fn levels(&self, fresh: bool) -> Value {
-        let sound = self.evidence.is_some()
-            && !self.findings.iter().any(|f| {
-                matches!(f.id, "R_DEBUG" | "R_MIG" | "R_VMPL") && matches!(f.severity, Severity::Fatal | Severity::Cap)
-            });
-        let component = json!({"level": 0, "anchor": "none", "why": "not yet judged"});
-        json!({
-            "amd_sp": if sound && fresh { "ok" } else { "failed" },
-            "vtpm": "absent",
-            "firmware": component,
-            "boot": component,
-            "kernel": component,
-            "userspace": component,
-        })
     }
 }
 

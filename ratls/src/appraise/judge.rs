@@ -61,6 +61,10 @@ impl<'p> Judge<'p> {
         self.add(id, severity, subject, seen, wanted, help);
     }
 
+    pub(super) fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
     pub(super) fn into_findings(self) -> Vec<Finding> {
         self.findings
     }

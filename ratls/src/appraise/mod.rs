@@ -4,29 +4,38 @@
 //! guest      connection, statement, configuration   --.
 //! snp        the report                              --+--> findings --> AttestationResult --> AcceptedResult
 //! identity   the identity rule                       --'
+//! claims     evidence and references --> levels --> tables --> demand: what the policy asks of them
+//! strip, text, json, html    the same for a terminal, for programs, for a browser
 //! ```
 //!
-//! Assumes that its evidence was verified, which the type says. Does not judge how much of the guest was measured: levels say
-//! "not yet judged". RFC 9334, sections 8.4 and 8.5.
+//! Assumes that its evidence was verified, which the type says. RFC 9334, sections 8.4 and 8.5.
 
+mod claims;
+mod demand;
 mod finding;
 mod guest;
+pub mod html;
 mod identity;
 mod json;
 mod judge;
 pub mod levels;
 mod result;
 mod snp;
+mod strip;
+mod tables;
 mod text;
 
 pub use finding::{Finding, Severity};
 pub use identity::Identity;
 pub use result::{AcceptedResult, AttestationResult, Stage, Verdict};
-pub use text::SIMULATED;
+pub use strip::{MEANING, Signed, summary};
+pub use tables::level_words;
+pub use text::{Paint, SIMULATED};
 
 use crate::policy::AppraisalPolicy;
 use crate::verify::VerifiedEvidence;
 use judge::Judge;
+use tables::Tables;
 
 /// Appraises evidence. Without a policy the verdict is `authentic`, unless a live connection shows what no policy can excuse
 /// (decision 12): a debuggable guest, a migration agent, another VMPL than 0, or a simulator's root.
@@ -40,5 +49,12 @@ pub fn appraise(policy: Option<&AppraisalPolicy>, evidence: VerifiedEvidence) ->
         snp::under_policy(&mut judge, policy, evidence.report());
         identity = identity::appraise(&mut judge, policy.identity(), evidence.report().report());
     }
-    AttestationResult::judged(policy, evidence, identity, judge.into_findings())
+    let view = policy.map_or(levels::View::Strict, |policy| policy.levels().view);
+    let tables = Tables::of(&claims::inputs(policy, &evidence, judge.findings()), view, evidence.channel());
+    let demanded = tables.demanded(evidence.channel());
+    demand::contradictions(&mut judge, demanded);
+    if let Some(policy) = policy {
+        demand::wanted(&mut judge, policy, demanded);
+    }
+    AttestationResult::judged(policy, evidence, identity, tables, judge.into_findings())
 }

@@ -5,8 +5,11 @@
 
 use std::time::Duration;
 
+use super::claims;
 use super::finding::{Finding, Severity};
 use super::identity::Identity;
+use super::levels::View;
+use super::tables::Tables;
 use crate::binding::Profile;
 use crate::digest::Sha256Digest;
 use crate::endorsement::CrlStatus;
@@ -73,6 +76,7 @@ pub struct AttestationResult {
     pub(super) profile: Option<Profile>,
     /// Absent where verification refused: then nothing of the evidence is worth showing.
     pub(super) evidence: Option<VerifiedEvidence>,
+    pub(super) tables: Box<Tables>,
     pub(super) policy: Option<PolicyName>,
     pub(super) at: UnixTime,
 }
@@ -81,7 +85,9 @@ impl AttestationResult {
     /// What a refusal of the verify stage looks like to people. `channel` is what was attempted; `profile` is `None` where
     /// nothing authentic named one.
     pub fn refusal(finding: Finding, channel: Channel, profile: Option<Profile>, at: UnixTime) -> AttestationResult {
+        let tables = Tables::of(&claims::refused(&finding, profile), View::Strict, channel);
         AttestationResult {
+            tables: Box::new(tables),
             verdict: Verdict::Refused,
             refused_by: Some(Stage::Verify),
             findings: vec![Finding { severity: Severity::Fatal, ..finding }],
@@ -99,6 +105,7 @@ impl AttestationResult {
         policy: Option<&AppraisalPolicy>,
         evidence: VerifiedEvidence,
         identity: Identity,
+        tables: Tables,
         mut findings: Vec<Finding>,
     ) -> AttestationResult {
         findings.sort_by_key(Finding::severity);
@@ -109,6 +116,7 @@ impl AttestationResult {
             None => Verdict::Authentic,
         };
         AttestationResult {
+            tables: Box::new(tables),
             verdict,
             refused_by: refused.then_some(Stage::Appraise),
             findings,

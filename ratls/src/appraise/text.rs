@@ -1,43 +1,142 @@
-//! A result for people: one screen, the verdict first, then every reason with what to do, then what was seen.
+//! A result for people: the verdict first, the trust table and what it comes to, every reason with what to do, then what was seen.
 //!
 //! Everything that came from the peer is printed escaped, so that no name or certificate text can write to the terminal.
 
 use std::fmt::{self, Write};
 
 use super::finding::{Finding, Severity};
+use super::levels::{Component, Level, Row};
 use super::result::{AttestationResult, Stage, Verdict};
+use super::strip;
 use crate::evidence::snp::{SigningKey, TcbKind};
-use crate::verify::{Channel, Freshness, VerifiedEvidence};
+use crate::verify::{Channel, Freshness, Root};
 
 /// Stands first wherever a simulated result is shown.
 pub const SIMULATED: &str = "SIMULATED, PROVES NOTHING";
 
+/// Whether what is written goes to something that shows colours. They repeat what the text says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paint {
+    Plain,
+    Colour,
+}
+
+impl Paint {
+    const GREEN: &'static str = "32";
+    const RED: &'static str = "31";
+    const YELLOW: &'static str = "33";
+    const GREY: &'static str = "90";
+    const BOLD: &'static str = "1";
+    const WARNING: &'static str = "1;31";
+
+    fn with(self, code: &str, text: &str) -> String {
+        match self {
+            Paint::Plain => text.to_owned(),
+            Paint::Colour => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+        }
+    }
+
+    pub(super) fn row(self, row: Row, glyph: char) -> String {
+        let code = match row {
+            Row::Ok => Self::GREEN,
+            Row::Failed => Self::RED,
+            Row::Absent => Self::GREY,
+        };
+        self.with(code, &glyph.to_string())
+    }
+
+    /// As in the paper: black for the AMD-SP, grey for the vTPM.
+    pub(super) fn level(self, anchor: Option<Root>, text: &str) -> String {
+        match anchor {
+            Some(Root::AmdSp) => self.with(Self::BOLD, text),
+            Some(Root::Vtpm) | None => self.with(Self::GREY, text),
+        }
+    }
+
+    fn severity(self, severity: Severity, text: &str) -> String {
+        match severity {
+            Severity::Fatal => self.with(Self::RED, text),
+            Severity::Cap | Severity::Warning => self.with(Self::YELLOW, text),
+            Severity::Info => text.to_owned(),
+        }
+    }
+
+    fn verdict(self, verdict: Verdict, text: &str) -> String {
+        match verdict {
+            Verdict::Accepted => self.with(Self::GREEN, text),
+            Verdict::Authentic => self.with(Self::YELLOW, text),
+            Verdict::Refused => self.with(Self::RED, text),
+        }
+    }
+}
+
+/// Plain, as for a file or a pipe.
 impl fmt::Display for AttestationResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.simulated() {
-            writeln!(f, "{SIMULATED}")?;
-        }
-        writeln!(f, "{}", self.headline())?;
-        writeln!(f, "{}", self.sentence())?;
-        if !self.findings.is_empty() {
-            writeln!(f)?;
-        }
-        for finding in &self.findings {
-            write!(f, "{}", Entry(finding))?;
-        }
-        if let Some(evidence) = &self.evidence {
-            writeln!(f)?;
-            self.table(f, evidence)?;
-        }
-        if self.simulated() {
-            writeln!(f, "{SIMULATED}")?;
-        }
-        Ok(())
+        self.write(f, Paint::Plain)
     }
 }
 
 impl AttestationResult {
-    fn headline(&self) -> String {
+    /// The same with or without colours.
+    pub fn text(&self, paint: Paint) -> String {
+        let mut out = String::new();
+        self.write(&mut out, paint).expect("writing to a string does not fail");
+        out
+    }
+
+    /// The trust table alone, with what it comes to and why.
+    pub fn table_text(&self, paint: Paint) -> String {
+        let mut out = String::new();
+        self.write_table(&mut out, paint).expect("writing to a string does not fail");
+        out
+    }
+
+    fn write_table(&self, f: &mut impl Write, paint: Paint) -> fmt::Result {
+        strip::table(f, &self.table_rows(), paint)?;
+        strip::legend(f)?;
+        writeln!(f)?;
+        strip::summary_lines(f, self.telling_levels(), self.signed())?;
+        writeln!(f)?;
+        strip::reasons(f, self.telling_levels())
+    }
+
+    fn write(&self, f: &mut impl Write, paint: Paint) -> fmt::Result {
+        if self.simulated() {
+            writeln!(f, "{}", paint.with(Paint::WARNING, SIMULATED))?;
+        }
+        writeln!(f, "{}", paint.verdict(self.verdict, &self.headline()))?;
+        writeln!(f, "{}\n", self.sentence())?;
+        f.write_str(&self.table_text(paint))?;
+        if !self.findings.is_empty() {
+            writeln!(f)?;
+        }
+        for finding in &self.findings {
+            entry(f, finding, paint)?;
+        }
+        let seen = self.seen();
+        if !seen.is_empty() {
+            writeln!(f)?;
+        }
+        for (name, value) in seen {
+            writeln!(f, "  {name:<13} {}", escape(&value))?;
+        }
+        if self.simulated() {
+            writeln!(f, "{}", paint.with(Paint::WARNING, SIMULATED))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn signed(&self) -> strip::Signed {
+        match (self.simulated(), self.channel) {
+            (true, _) => strip::Signed::BySimulator,
+            (false, Channel::None) => strip::Signed::Once,
+            (false, Channel::Exporter | Channel::Key) => strip::Signed::Now,
+        }
+    }
+
+    /// The verdict, and whose.
+    pub(super) fn headline(&self) -> String {
         let reasons = self.findings.iter().filter(|f| f.severity == Severity::Fatal).count();
         let reasons = if reasons == 1 { "1 reason".to_owned() } else { format!("{reasons} reasons") };
         match (self.verdict, self.refused_by, &self.policy) {
@@ -62,9 +161,7 @@ impl AttestationResult {
         match (self.verdict, self.channel, self.hw_freshness()) {
             (Verdict::Refused, _, _) if self.evidence.is_none() => "Nothing of the evidence can be believed.",
             (Verdict::Refused, ..) => "The hardware signed this, and it is not what you accept.",
-            (_, Channel::Exporter, Freshness::Connect) => {
-                "This connection ends inside the attested guest: hardware signed it after the connection began."
-            }
+            (_, Channel::Exporter, Freshness::Connect) => self.whose_connection(),
             (_, Channel::Exporter, _) => {
                 "This connection ends inside the attested guest; how old the evidence is, is unknown."
             }
@@ -75,69 +172,89 @@ impl AttestationResult {
         }
     }
 
-    fn table(&self, f: &mut fmt::Formatter<'_>, evidence: &VerifiedEvidence) -> fmt::Result {
+    /// The binder is written by the guest's system. Who that is, is known only as far as the kernel is (platforms.md §1.4):
+    /// a host can start a kernel of its own behind genuine firmware.
+    fn whose_connection(&self) -> &'static str {
+        let kernel = self.levels().cell(Component::Kernel);
+        match (kernel.level() >= Level::L2, kernel.anchor()) {
+            (true, Some(Root::AmdSp)) => {
+                "This connection ends inside the attested guest: hardware signed it after the connection began."
+            }
+            (true, _) => {
+                "Some software behind this firmware, on AMD hardware, has this connection; which software, only the cloud's own vTPM says."
+            }
+            (false, _) if self.levels().cell(Component::Firmware).level() >= Level::L2 => {
+                "Some software behind this firmware, on AMD hardware, has this connection; nothing here shows which software."
+            }
+            (false, _) => "Some software on AMD hardware has this connection; nothing here shows which software.",
+        }
+    }
+
+    /// What the evidence holds, by name; empty where none of it can be believed. Not escaped.
+    pub(super) fn seen(&self) -> Vec<(&'static str, String)> {
+        let Some(evidence) = &self.evidence else { return Vec::new() };
         let (report, vek) = (evidence.report().report(), evidence.report().vek());
         let layout = vek.product().layout();
-        let mut row = |name: &str, value: &dyn fmt::Display| writeln!(f, "  {name:<13} {}", escape(&value.to_string()));
-        row(
-            "profile",
-            &format_args!("{}, {}, report version {}", evidence.profile(), vek.product(), report.version()),
-        )?;
-        row("channel", &format_args!("{}, hardware signed: {}", self.channel.as_str(), self.hw_freshness().as_str()))?;
-        row("identity", &self.identity.as_str())?;
-        row("measurement", report.measurement())?;
-        row("report_data", report.report_data())?;
-        row(
-            "guest policy",
-            &format_args!("{}, vmpl {}, guest_svn {}", report.policy(), report.vmpl(), report.guest_svn()),
-        )?;
-        row("platform info", &report.platform_info())?;
-        for kind in [TcbKind::Reported, TcbKind::Committed, TcbKind::Current, TcbKind::Launch] {
-            row(&format!("tcb {kind}"), &report.tcb(kind, layout))?;
+        let mut rows = Vec::new();
+        let mut row = |name, value: String| rows.push((name, value));
+        row("profile", format!("{}, {}, report version {}", evidence.profile(), vek.product(), report.version()));
+        row("channel", format!("{}, hardware signed: {}", self.channel.as_str(), self.hw_freshness().as_str()));
+        row("identity", self.identity.as_str().to_owned());
+        row("measurement", report.measurement().to_string());
+        row("report_data", report.report_data().to_string());
+        let policy = report.policy();
+        row("guest policy", format!("{policy}, vmpl {}, guest_svn {}", report.vmpl(), report.guest_svn()));
+        row("platform info", report.platform_info().to_string());
+        for (name, kind) in [
+            ("tcb reported", TcbKind::Reported),
+            ("tcb committed", TcbKind::Committed),
+            ("tcb current", TcbKind::Current),
+            ("tcb launch", TcbKind::Launch),
+        ] {
+            row(name, report.tcb(kind, layout).to_string());
         }
-        match report.signing_key() {
-            SigningKey::Vlek => row("signed by", &format_args!("VLEK of {}", vek.csp().unwrap_or("an unnamed cloud")))?,
-            key => row("signed by", &format_args!("{key} of chip {}", report.chip_id()))?,
-        }
+        row(
+            "signed by",
+            match report.signing_key() {
+                SigningKey::Vlek => format!("VLEK of {}", vek.csp().unwrap_or("an unnamed cloud")),
+                key => format!("{key} of chip {}", report.chip_id()),
+            },
+        );
         if !report.host_data().is_zero() {
-            row("host_data", report.host_data())?;
+            row("host_data", report.host_data().to_string());
         }
         if !report.id_key_digest().is_zero() {
-            row("id key", report.id_key_digest())?;
+            row("id key", report.id_key_digest().to_string());
         }
         if let Some(statement) = evidence.statement() {
-            row("config", &statement.config)?;
+            row("config", statement.config.to_string());
             if !statement.names.is_empty() {
-                row("names", &statement.names.join(", "))?;
+                row("names", statement.names.join(", "));
             }
         }
-        row("levels", &"not yet judged")?;
-        row("at", &self.at)?;
+        row("at", self.at.to_string());
         if let Some(expires) = self.expires() {
-            row("good until", &expires)?;
+            row("good until", expires.to_string());
         }
-        Ok(())
+        rows
     }
 }
 
-struct Entry<'a>(&'a Finding);
-
-impl fmt::Display for Entry<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Finding { id, severity, subject, seen, wanted, help } = self.0;
-        writeln!(f, "  {:<8}{id}  {subject}: {}", severity.as_str().to_uppercase(), escape(seen))?;
-        if *severity <= Severity::Cap {
-            writeln!(f, "          wanted: {}", escape(wanted))?;
-        }
-        if !help.is_empty() {
-            writeln!(f, "          {}", escape(help))?;
-        }
-        Ok(())
+fn entry(f: &mut impl Write, finding: &Finding, paint: Paint) -> fmt::Result {
+    let Finding { id, severity, subject, seen, wanted, help } = finding;
+    let word = paint.severity(*severity, &format!("{:<8}", severity.as_str().to_uppercase()));
+    writeln!(f, "  {word}{id}  {subject}: {}", escape(seen))?;
+    if *severity <= Severity::Cap {
+        writeln!(f, "          wanted: {}", escape(wanted))?;
     }
+    if !help.is_empty() {
+        writeln!(f, "          {}", escape(help))?;
+    }
+    Ok(())
 }
 
 /// Control and direction-changing characters as `\u{…}`.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         let turns = matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');

@@ -7,6 +7,7 @@
 mod document;
 mod error;
 mod identity;
+pub mod levels;
 mod snp;
 mod summary;
 #[cfg(test)]
@@ -18,6 +19,7 @@ use toml::de::DeTable;
 
 pub use error::{PolicyError, PolicyProblem};
 pub use identity::{IdentityRule, IdentityRules, LaunchIdentity};
+pub use levels::{Component, Level, LevelRule, LevelRules, View};
 pub use snp::{AbiVersion, AcceptedKey, Bit, MigrateMa, Mitigations, Permission, SnpRules, TcbFloors};
 
 use crate::binding::{Profile, UpstreamScope};
@@ -46,6 +48,7 @@ pub struct AppraisalPolicy {
     crl: CrlRule,
     simulator_root: Option<String>,
     guest: GuestRules,
+    levels: LevelRules,
     max_age: Duration,
 }
 
@@ -66,7 +69,7 @@ pub struct GuestRules {
 }
 
 const KEYS: &[&str] =
-    &["version", "profiles", "names", "identity", "snp", "endorsements", "roots", "guest", "freshness"];
+    &["version", "profiles", "names", "identity", "snp", "endorsements", "roots", "guest", "levels", "freshness"];
 
 impl AppraisalPolicy {
     /// Reads the text of a policy file; `file` names it in errors.
@@ -97,6 +100,7 @@ impl AppraisalPolicy {
             crl: endorsements(&mut root)?,
             simulator_root: roots(&mut root)?,
             guest: guest(&mut root)?,
+            levels: levels::parse(&mut root)?,
             max_age: freshness(&mut root)?,
         };
         refuse_chip_ids_under_vlek(&mut root, &policy.snp.signing_keys)?;
@@ -134,6 +138,10 @@ impl AppraisalPolicy {
     }
     pub fn guest(&self) -> &GuestRules {
         &self.guest
+    }
+    /// What is asked of the trust table.
+    pub fn levels(&self) -> &LevelRules {
+        &self.levels
     }
     /// How long an accepted result may be relied on.
     pub fn max_age(&self) -> Duration {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{AppraisalPolicy, CrlRule, IdentityRule, MigrateMa, Permission};
+use super::{AppraisalPolicy, CrlRule, IdentityRule, MigrateMa, Permission, View};
 use crate::binding::UpstreamScope;
 use crate::tcb::Product;
 
@@ -26,6 +26,10 @@ impl AppraisalPolicy {
         note(
             self.crl == CrlRule::IfPresent,
             "crl = \"if-present\": a revoked key is noticed only where a list comes along",
+        );
+        note(
+            self.levels.view == View::Relaxed,
+            "[levels] view = \"relaxed\": what the cloud's vTPM says counts whatever its firmware is",
         );
         note(snp.vmpl != 0, "vmpl: accepts a report of less privileged code");
         note(
@@ -56,6 +60,9 @@ impl fmt::Display for AppraisalPolicy {
             if let Some(floor) = self.snp.minimum_tcb.floor(product) {
                 writeln!(f, "  {:<13} {floor}, each or above", product.name())?;
             }
+        }
+        for rule in &self.levels.wanted {
+            writeln!(f, "  {:<13} {rule}, or above", rule.component.as_str())?;
         }
         writeln!(f, "  good for      {} s", self.max_age.as_secs())?;
         writeln!(f, "  sha256        {}", self.digest)

@@ -70,6 +70,11 @@ simulator = "simulator-root.pem"
 [guest]
 config = ["7777777777777777777777777777777777777777777777777777777777777777"]
 upstream_scope = "plaintext leaves the guest"
+[levels]
+view = "relaxed"
+firmware = "L3"
+kernel = "L2 amd-sp"
+userspace = "L1 vtpm"
 [freshness]
 hw = "connect"
 max_age = "90m"
@@ -106,6 +111,8 @@ fn what_is_left_out_has_the_strict_answer() {
     assert_eq!(policy.guest().upstream_scope, UpstreamScope::InsideGuest);
     assert_eq!(policy.anchors_needed(), None);
     assert_eq!(policy.max_age().as_secs(), 24 * 3600);
+    assert!(policy.levels().wanted.is_empty());
+    assert_eq!(policy.levels().view, View::Strict);
     assert_eq!(policy.digest(), crypto::sha256(&[GOOD.as_bytes()]));
 }
 
@@ -126,6 +133,9 @@ fn everything_that_a_file_can_say_is_read() {
     assert_eq!(snp.require_policy.iter().map(|b| b.mask).sum::<u64>(), 0b11_1101 << 20);
     assert_eq!(snp.require_platform_info.iter().map(|b| b.mask).sum::<u64>(), 0b1011_1110);
     assert_eq!((snp.mitigations.launch, snp.mitigations.current), (1, 0x8000_0000_0000_0001));
+    let levels: Vec<_> = policy.levels().wanted.iter().map(|r| format!("{} {r}", r.component.as_str())).collect();
+    assert_eq!(levels, ["firmware L3", "kernel L2 amd-sp", "userspace L1 vtpm"]);
+    assert_eq!(policy.levels().view, View::Relaxed);
     let turin = TcbVersion::new_turin(1, 3, 2, 5, 97);
     assert_eq!(snp.minimum_tcb.floor(Product::Turin), Some(&turin));
     assert!(snp.minimum_committed_tcb.floor(Product::Milan).is_some());
@@ -340,4 +350,18 @@ fn a_damaged_file_is_read_or_refused_with_a_line_that_exists() {
         }
     }
     assert!(refused > FULL.len() * 4, "{refused} of {}", FULL.len() * 7);
+}
+
+#[test]
+fn a_level_is_asked_for_in_one_spelling_and_never_as_nothing() {
+    for wrong in ["L0", "l3", "L5", "3", "L3 ", "L3  amd-sp", "L3 tpm", "L3 AMD-SP", "amd-sp", "L3 amd-sp vtpm", ""] {
+        let text = format!("{GOOD}[levels]\nkernel = \"{wrong}\"\n");
+        let error = error(&text);
+        assert!(error.starts_with("p.toml:15: levels.kernel: wanted L1, L2, L3 or L4"), "{wrong:?}: {error}");
+    }
+    assert!(error(&format!("{GOOD}[levels]\nkernel = 3\n")).contains("wanted a string, seen an integer"));
+    assert!(error(&format!("{GOOD}[levels]\ninitrd = \"L3\"\n")).contains("unknown key"));
+    for empty in ["[levels]\n", "[levels]\nview = \"strict\"\n"] {
+        assert!(error(&format!("{GOOD}{empty}")).contains("missing: at least one of firmware"), "{empty}");
+    }
 }

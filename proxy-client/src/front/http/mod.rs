@@ -261,15 +261,8 @@ impl VerdictHeaders {
         if result.simulated() {
             verdict.push_str("; simulated");
         }
-        let json = result.to_json();
-        let level = |part: &str| match &json["levels"][part] {
-            serde_json::Value::String(word) => word.clone(),
-            other => other["level"].to_string(),
-        };
-        let parts = ["amd_sp", "vtpm", "firmware", "boot", "kernel", "userspace"];
-        let levels: Vec<String> = parts.iter().map(|part| format!("{part}={}", level(part))).collect();
         let ascii = |text: String| HeaderValue::try_from(text).expect("words and numbers of ours are printable ASCII");
-        VerdictHeaders { verdict: ascii(verdict), level: ascii(levels.join(", ")) }
+        VerdictHeaders { verdict: ascii(verdict), level: ascii(result.level_words()) }
     }
 }
 

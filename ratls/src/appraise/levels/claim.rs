@@ -1,18 +1,8 @@
 //! What the engine is told: the state of each root, and what each of its registers says about a component.
 
+use crate::policy::Component;
 use crate::reference::{BinaryProof, Part, SourceProof};
 use crate::verify::{Link, Root};
-
-/// A row of the table below the roots, in the order in which one starts the next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Component {
-    /// OVMF, and what runs at VMPL 0 (HCL, SVSM).
-    Firmware,
-    /// Everything between firmware and kernel: loader, stub, initrd, command line.
-    Boot,
-    Kernel,
-    Userspace,
-}
 
 /// How much of the component the register covers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -96,29 +86,14 @@ pub struct Inputs {
     pub claims: Vec<Claim>,
 }
 
-impl Component {
-    /// In the order in which each starts the next.
-    pub const ALL: [Component; 4] = [Component::Firmware, Component::Boot, Component::Kernel, Component::Userspace];
-
-    /// The key in JSON and in a policy.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Component::Firmware => "firmware",
-            Component::Boot => "boot",
-            Component::Kernel => "kernel",
-            Component::Userspace => "userspace",
-        }
-    }
-
-    /// The parts whose files can be in hand for it.
-    pub(super) const fn parts(self) -> &'static [Part] {
-        match self {
-            Component::Firmware => &[Part::Firmware],
-            Component::Boot => &[Part::Loader, Part::Initrd, Part::CommandLine],
-            Component::Kernel => &[Part::Kernel],
-            // A guest may live in its initrd.
-            Component::Userspace => &[Part::Image, Part::Initrd],
-        }
+/// The parts whose files can be in hand for a component.
+pub(super) const fn parts(component: Component) -> &'static [Part] {
+    match component {
+        Component::Firmware => &[Part::Firmware],
+        Component::Boot => &[Part::Loader, Part::Initrd, Part::CommandLine],
+        Component::Kernel => &[Part::Kernel],
+        // A guest may live in its initrd.
+        Component::Userspace => &[Part::Image, Part::Initrd],
     }
 }
 

@@ -3,34 +3,10 @@
 //! Per claim the first row that applies gives a [`Ground`]; a ground that is worth level 3 or 4 holds the proof. From the
 //! firmware upwards each component then takes the best of its claims, each held down to what measured it.
 
-use super::claim::{Claim, Component, Cover, Inputs, Matched, Provenance, RootState};
+use super::claim::{Claim, Cover, Inputs, Matched, Provenance, RootState, parts};
+use crate::policy::{Component, Level, View};
 use crate::reference::{BinaryProof, SourceProof};
 use crate::verify::Root;
-
-/// How well a component is verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Level {
-    /// Nothing that a root of trust signed carries it.
-    L0,
-    /// A root carries its measurement, which was compared with nothing.
-    L1,
-    /// The measurement equals a reference digest.
-    L2,
-    /// The digest was recomputed from files in hand.
-    L3,
-    /// And those files were rebuilt from source.
-    L4,
-}
-
-/// Whether what a vTPM says is held down by the firmware that the AMD-SP measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum View {
-    /// A component is verified no better than what measured it, over all roots. The paper's semantics.
-    Strict,
-    /// Who trusts the cloud's vTPM trusts its firmware too: rows under the vTPM are not held down by firmware under the
-    /// AMD-SP. Asked for, and shown as what it is.
-    Relaxed,
-}
 
 /// A root's own row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -159,7 +135,7 @@ fn ground(claim: &Claim, inputs: &Inputs) -> (Ground, Option<Root>) {
 }
 
 fn speaks_for(component: Component, covers: impl Fn(crate::reference::Part) -> bool) -> bool {
-    component.parts().iter().any(|part| covers(*part))
+    parts(component).iter().any(|part| covers(*part))
 }
 
 /// Claims about one component that say different things under one name. Only what a root signed can contradict.
@@ -326,36 +302,6 @@ impl Levels {
     /// Each is fatal (X_CONTRADICT).
     pub fn contradictions(&self) -> &[Contradiction] {
         &self.contradictions
-    }
-}
-
-impl Level {
-    pub const ALL: [Level; 5] = [Level::L0, Level::L1, Level::L2, Level::L3, Level::L4];
-
-    pub const fn number(self) -> u8 {
-        match self {
-            Level::L0 => 0,
-            Level::L1 => 1,
-            Level::L2 => 2,
-            Level::L3 => 3,
-            Level::L4 => 4,
-        }
-    }
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Level::L0 => "L0",
-            Level::L1 => "L1",
-            Level::L2 => "L2",
-            Level::L3 => "L3",
-            Level::L4 => "L4",
-        }
-    }
-}
-
-impl std::fmt::Display for Level {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

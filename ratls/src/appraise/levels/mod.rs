@@ -8,7 +8,7 @@
 //!
 //! Pure. A [`Cell`] cannot be made but by [`judge`], and its level is computed from the proof that it holds, so a level of 3
 //! or 4 without the files or the rebuild behind it cannot be written. Assumes that claims say what was measured: how they
-//! follow from evidence and policy is not this folder's question.
+//! follow from evidence and policy is the question of `claims`, beside this folder.
 
 mod claim;
 mod engine;
@@ -18,5 +18,7 @@ mod why;
 #[cfg(test)]
 mod worked;
 
-pub use claim::{Claim, Component, Cover, Inputs, Matched, Named, Provenance, RootState};
-pub use engine::{Cell, Contradiction, Level, Levels, Row, View, judge};
+pub use claim::{Claim, Cover, Inputs, Matched, Named, Provenance, RootState};
+pub use engine::{Cell, Contradiction, Levels, Row, judge};
+
+pub use crate::policy::{Component, Level, View};

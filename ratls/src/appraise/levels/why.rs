@@ -1,7 +1,8 @@
 //! Why a cell says what it says, and what would raise it: one sentence or two for somebody who has not read the specification.
 
-use super::claim::{Component, Inputs, Provenance};
+use super::claim::{Inputs, Provenance, parts};
 use super::engine::{Cell, Ground};
+use crate::policy::Component;
 use crate::reference::{Artefact, Rebuild};
 use crate::verify::Root;
 
@@ -44,7 +45,7 @@ fn reason(cell: &Cell, inputs: &Inputs) -> String {
             "the guest itself wrote the only link from this record to a root, and it is the guest that is in question"
                 .to_owned()
         }
-        Ground::NotMeasured => format!("no register carries {} (not measured)", name(component)),
+        Ground::NotMeasured => format!("no register is known to carry {} (not measured)", name(component)),
         Ground::Partial => {
             format!("an authentic register carries a part of {}, or part of it was compared", name(component))
         }
@@ -87,7 +88,7 @@ fn rebuild(rebuild: &Rebuild) -> String {
 fn in_hand(artefacts: &[Artefact], component: Component) -> String {
     let own: Vec<String> = artefacts
         .iter()
-        .filter(|artefact| component.parts().contains(&artefact.part))
+        .filter(|artefact| parts(component).contains(&artefact.part))
         .map(|artefact| {
             let sha256 = artefact.sha256.to_string();
             format!("{} (SHA-256 {}…)", artefact.name, sha256.get(..12).unwrap_or_default())

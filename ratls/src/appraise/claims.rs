@@ -1,0 +1,103 @@
+//! From verified evidence and the policy's references to what the level engine is told (platforms.md §7 F, §8.7).
+//!
+//! Assumes that the rules of the policy were applied: a finding about the signer of a root takes everything from that root.
+//! Says less rather than more: a record that this version does not interpret is no claim.
+
+use super::finding::{Finding, Severity};
+use super::levels::{Claim, Component, Cover, Inputs, Matched, Provenance, RootState};
+use crate::binding::Profile;
+use crate::policy::{AppraisalPolicy, IdentityRule};
+use crate::verify::{Channel, Freshness, Link, Root, VerifiedEvidence};
+
+/// Findings about the AMD-SP, its key, or who can reach into the guest: with one of them nothing that it signed counts.
+/// What the measurement is, whose guest it is and how it is configured are other questions.
+const OF_THE_AMD_SP: &[&str] = &[
+    "R_DEBUG",
+    "R_MIG",
+    "R_VMPL",
+    "R_POLICY",
+    "R_PRODUCT",
+    "R_KEYSEL",
+    "R_TCB",
+    "R_PLATFORM",
+    "R_MITIGATION",
+    "I_CSP",
+    "E_CRL_ABSENT",
+    "S_SIMULATED",
+];
+
+/// Everything that is known, for [`super::levels::judge`].
+pub(super) fn inputs(policy: Option<&AppraisalPolicy>, evidence: &VerifiedEvidence, findings: &[Finding]) -> Inputs {
+    let holds = |finding: &&Finding| matches!(finding.severity, Severity::Fatal | Severity::Cap);
+    let fatal =
+        findings.iter().filter(holds).map(|finding| finding.id).filter(|id| OF_THE_AMD_SP.contains(id)).collect();
+    let amd_sp = RootState {
+        fresh: evidence.hw_freshness() == Freshness::Connect,
+        bound: evidence.channel() != Channel::None,
+        fatal,
+        ..RootState::sound()
+    };
+    let mut claims = vec![firmware(policy, evidence, findings)];
+    if evidence.profile() == Profile::Snp {
+        claims.extend([Component::Boot, Component::Kernel, Component::Userspace].map(unknown));
+    }
+    Inputs { amd_sp, vtpm: vtpm(evidence.profile()), claims }
+}
+
+/// What a refusal before any evidence leaves: nothing counts, and the reason is the finding.
+pub(super) fn refused(finding: &Finding, profile: Option<Profile>) -> Inputs {
+    let amd_sp = RootState { authentic: false, fatal: vec![finding.id], ..RootState::sound() };
+    Inputs { amd_sp, vtpm: profile.and_then(vtpm), claims: Vec::new() }
+}
+
+/// A platform that has a vTPM by its kind and shows none has a vTPM that failed.
+fn vtpm(profile: Profile) -> Option<RootState> {
+    match profile {
+        Profile::Snp => None,
+        Profile::AwsSnp | Profile::GcpSnp | Profile::AzureSnp | Profile::SvsmSnp => Some(RootState {
+            authentic: false,
+            because: "the evidence holds no quote of it".to_owned(),
+            ..RootState::sound()
+        }),
+    }
+}
+
+/// The launch measurement: in full where it is on the policy's list; where only the owner's key is pinned, its signer.
+fn firmware(policy: Option<&AppraisalPolicy>, evidence: &VerifiedEvidence, findings: &[Finding]) -> Claim {
+    let refused = |id| findings.iter().any(|finding| finding.id == id && finding.severity == Severity::Fatal);
+    let listed =
+        |policy: &AppraisalPolicy| policy.snp().measurements.contains(evidence.report().report().measurement());
+    let signed = |policy: &AppraisalPolicy| match policy.identity() {
+        IdentityRule::All(rules) => rules.launch_identity.is_some() && !refused("I_LAUNCH"),
+        IdentityRule::Any => false,
+    };
+    let matched = match policy {
+        Some(policy) if listed(policy) => Matched::Digest(Provenance::Own),
+        Some(policy) if signed(policy) => Matched::Signer("the key of the ID block".to_owned()),
+        _ => Matched::Nothing,
+    };
+    Claim {
+        component: Component::Firmware,
+        root: Root::AmdSp,
+        link: Link::Direct,
+        cover: Cover::Full,
+        matched,
+        measured_by: Vec::new(),
+        says: Vec::new(),
+        notes: Vec::new(),
+    }
+}
+
+/// A launch measurement may cover more than the firmware. A digest alone does not tell.
+fn unknown(component: Component) -> Claim {
+    Claim {
+        component,
+        root: Root::AmdSp,
+        link: Link::VerifiedByMeasured,
+        cover: Cover::None,
+        matched: Matched::Nothing,
+        measured_by: vec![Component::Firmware],
+        says: Vec::new(),
+        notes: vec!["a launch measurement can cover it, and its digest alone does not tell".to_owned()],
+    }
+}
