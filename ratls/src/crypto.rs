@@ -44,6 +44,22 @@ pub fn sha512(parts: &[&[u8]]) -> Sha512Digest {
     Sha512Digest::from_bytes(fixed(hash(&digest::SHA512, parts).as_ref()))
 }
 
+/// SHA-256 over bytes that come piece by piece.
+pub struct Sha256Stream(digest::Context);
+
+impl Sha256Stream {
+    #[expect(clippy::new_without_default, reason = "a hash of nothing should be asked for")]
+    pub fn new() -> Self {
+        Sha256Stream(digest::Context::new(&digest::SHA256))
+    }
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+    pub fn finish(self) -> Sha256Digest {
+        Sha256Digest::from_bytes(fixed(self.0.finish().as_ref()))
+    }
+}
+
 /// HMAC over the parts with SHA-256.
 pub fn hmac_sha256(key: &[u8], parts: &[&[u8]]) -> Zeroizing<[u8; 32]> {
     Zeroizing::new(fixed(mac(hmac::HMAC_SHA256, key, parts).as_ref()))
@@ -98,6 +114,8 @@ pub enum Scheme {
     EcdsaP256Sha256Asn1,
     /// Key: uncompressed point (65 bytes). Signature: r ‖ s, 64 bytes, big-endian.
     EcdsaP256Sha256Fixed,
+    /// Key: 32 bytes. Signature: 64 bytes.
+    Ed25519,
     /// Key: PKCS#1 `RSAPublicKey`, 2048–4096 bit. Salt of 32 bytes.
     RsaPssSha256,
     /// Key: PKCS#1 `RSAPublicKey`, 2048–4096 bit. Salt of 48 bytes.
@@ -124,6 +142,7 @@ pub fn verify(scheme: Scheme, key: &[u8], message: &[u8], signature: &[u8]) -> R
         Scheme::EcdsaP384Sha384Asn1 => &signature::ECDSA_P384_SHA384_ASN1,
         Scheme::EcdsaP256Sha256Asn1 => &signature::ECDSA_P256_SHA256_ASN1,
         Scheme::EcdsaP256Sha256Fixed => &signature::ECDSA_P256_SHA256_FIXED,
+        Scheme::Ed25519 => &signature::ED25519,
         Scheme::RsaPssSha256 => &signature::RSA_PSS_2048_8192_SHA256,
         Scheme::RsaPssSha384 => &signature::RSA_PSS_2048_8192_SHA384,
         Scheme::RsaPssSha512 => &signature::RSA_PSS_2048_8192_SHA512,
@@ -142,6 +161,10 @@ mod tests {
     fn hashes_are_over_the_concatenation() {
         assert_eq!(sha256(&[b"ab", b"c"]), sha256(&[b"abc"]));
         assert_eq!(sha256(&[b"abc"]).to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        let mut stream = Sha256Stream::new();
+        stream.update(b"a");
+        stream.update(b"bc");
+        assert_eq!(stream.finish(), sha256(&[b"abc"]));
         assert!(sha384(&[b"abc"]).to_string().starts_with("cb00753f45a35e8bb5a03d699ac65007"));
         assert!(sha512(&[b"abc"]).to_string().starts_with("ddaf35a193617abacc417349ae204131"));
     }

@@ -22,6 +22,11 @@ pub(crate) struct Package {
 
 pub(crate) const FOR_DEMO: &[Package] = &[
     Package { name: "gcc", present: || command("cc"), why: "compiles the C of both crypto backends, and links" },
+    Package {
+        name: "cryptsetup-bin",
+        present: || Path::new("/usr/sbin/veritysetup").is_file(),
+        why: "the second opinion on dm-verity root hashes",
+    },
     Package { name: "curl", present: || command("curl"), why: "a client of the demo" },
     Package { name: "python3", present: || command("python3"), why: "the demo's server and streaming client" },
     Package { name: "swtpm", present: || command("swtpm"), why: "the TPM of every emulated cloud" },

@@ -54,7 +54,6 @@ pub struct Expected {
 impl Expected {
     /// `recipe` says in words how the value came about (`4 vCPUs EPYC-v4 on QEMU, kernel hashes on`). Parts of the guest that
     /// went in as digests alone are not `in_hand`, and the proof will not speak for them.
-    #[cfg_attr(not(test), expect(dead_code, reason = "made by the recomputing functions of this folder"))]
     pub(super) fn recomputed(value: &[u8], recipe: String, in_hand: Vec<Artefact>) -> Expected {
         Expected { value: value.to_vec(), recipe, in_hand }
     }
@@ -105,7 +104,6 @@ pub struct Rebuild {
 
 impl Rebuild {
     /// `by` holds one name for each rebuilder whose signature counted, or the user's own build command.
-    #[cfg_attr(not(test), expect(dead_code, reason = "made by what checks rebuild statements, in this folder"))]
     pub(super) fn checked(sha256: Sha256Digest, source: String, by: Vec<String>) -> Rebuild {
         Rebuild { sha256, source, by }
     }
