@@ -9,6 +9,7 @@
 //! Does not prove that nobody else used the entry in between; it notices, and asks again.
 
 use crate::device::{DeviceError, DeviceReport, MAX_CERTIFICATE_TABLE, Pace, REPORT_LEN, ReportDevice};
+use ratls::evidence::svsm::{MAX_MANIFEST, Nonce, report_data};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -105,7 +106,7 @@ impl ConfigfsTsm {
     }
 
     /// One round of the protocol: write, see that exactly our writes counted, read, see that nobody wrote since.
-    fn round(&self, report_data: &[u8; 64]) -> Result<Round, DeviceError> {
+    fn round(&self, report_data: &[u8; 64]) -> Result<Round<DeviceReport>, DeviceError> {
         let before = self.number("generation")?;
         self.write("privlevel", self.vmpl.to_string().as_bytes())?;
         self.write("inblob", report_data)?;
@@ -163,11 +164,75 @@ impl ConfigfsTsm {
     }
 }
 
-impl ReportDevice for ConfigfsTsm {
-    fn report(&mut self, report_data: &[u8; 64]) -> Result<DeviceReport, DeviceError> {
+/// What an SVSM is asked to vouch for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// All of its services, with their GUIDs.
+    All,
+    /// The one of this GUID, as text.
+    One(&'static str),
+}
+
+/// What an SVSM gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceReport {
+    /// Of VMPL 0, over SHA-512(nonce ‖ manifest).
+    pub report: Vec<u8>,
+    pub manifest: Vec<u8>,
+}
+
+/// The SVSM's part of the interface (Linux 6.10 and later).
+impl ConfigfsTsm {
+    /// Whether this kernel runs below an SVSM: only then are the attributes there.
+    pub fn has_service(&self) -> bool {
+        self.path("service_provider").exists()
+    }
+
+    /// The same entry, for reports of the lowest level that this kernel may ask for, which is its own.
+    pub fn at_floor(self) -> Result<Self, DeviceError> {
+        let floor = self.number("privlevel_floor")?;
+        let vmpl = u32::try_from(floor).ok().filter(|floor| *floor <= MAX_VMPL);
+        let path = self.path("privlevel_floor");
+        let wanted = "a privilege level from 0 to 3";
+        let vmpl = vmpl.ok_or(DeviceError::Format { path, seen: floor.to_string(), wanted })?;
+        Ok(ConfigfsTsm { vmpl, ..self })
+    }
+
+    /// A report of VMPL 0 by the SVSM. What is asked of a service stays with the entry, so an ordinary report takes another one.
+    pub fn service_report(&mut self, nonce: &[u8; 64], service: Service) -> Result<ServiceReport, DeviceError> {
+        self.attempts(|device| device.service_round(nonce, service))
+    }
+
+    fn service_round(&self, nonce: &[u8; 64], service: Service) -> Result<Round<ServiceReport>, DeviceError> {
+        const NO_SERVICE: &str = "00000000-0000-0000-0000-000000000000";
+        let guid = match service {
+            Service::All => NO_SERVICE,
+            Service::One(guid) => guid,
+        };
+        let before = self.number("generation")?;
+        self.write("service_provider", b"svsm")?;
+        self.write("service_guid", guid.as_bytes())?;
+        self.write("service_manifest_version", b"0")?;
+        self.write("inblob", nonce)?;
+        let written = self.number("generation")?;
+        if written != before.wrapping_add(4) {
+            return Ok(Round::Raced);
+        }
+        let report = self.blob("outblob", REPORT_LEN)?;
+        let manifest = self.blob("manifestblob", MAX_MANIFEST)?;
+        if self.number("generation")? != written {
+            return Ok(Round::Raced);
+        }
+        let wanted = report_data(&Nonce::from_bytes(*nonce), &manifest);
+        let report = DeviceReport::over(wanted.as_bytes(), report, Vec::new())?.at_vmpl(0)?.report;
+        Ok(Round::Done(ServiceReport { report, manifest }))
+    }
+
+    /// One round after the other, until one was undisturbed.
+    fn attempts<T>(&self, round: impl Fn(&Self) -> Result<Round<T>, DeviceError>) -> Result<T, DeviceError> {
         let mut pause = FIRST_PAUSE;
         for attempt in 1..=ATTEMPTS {
-            match self.round(report_data) {
+            match round(self) {
                 Ok(Round::Done(report)) => return Ok(report),
                 // A report over other bytes is what a race looks like when it falls between two reads of `generation`.
                 Ok(Round::Raced) | Err(DeviceError::Busy { .. } | DeviceError::WrongReportData)
@@ -180,6 +245,12 @@ impl ReportDevice for ConfigfsTsm {
         }
         Err(DeviceError::Busy { retry_after: RETRY_AFTER })
     }
+}
+
+impl ReportDevice for ConfigfsTsm {
+    fn report(&mut self, report_data: &[u8; 64]) -> Result<DeviceReport, DeviceError> {
+        self.attempts(|device| device.round(report_data))
+    }
 
     fn describe(&self) -> String {
         let kind = if self.entry.own { "own entry" } else { "prepared entry" };
@@ -191,8 +262,8 @@ impl ReportDevice for ConfigfsTsm {
     }
 }
 
-enum Round {
-    Done(DeviceReport),
+enum Round<T> {
+    Done(T),
     Raced,
 }
 

@@ -1,10 +1,13 @@
-//! Which report hardware this guest has, and what to do where it has none.
+//! Which machine this is, which report hardware it has, and what to do where it has none.
 //!
-//! A hint for the operator and for the pace; no verifier believes any of it (platforms.md §4.4).
+//! A hint for the operator, for the pace and for the choice of platform; no verifier believes any of it (platforms.md §4.4).
 
 use crate::configfs::{self, ConfigfsTsm};
 use crate::device::{DeviceError, Pace, ReportDevice};
+use crate::logs;
+use crate::platform::Logs;
 use crate::sev_guest::{self, SevGuest};
+use crate::tpm::Address;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +23,14 @@ pub struct Places {
     pub sev_guest: PathBuf,
     /// `/sys/class/dmi/id`.
     pub dmi: PathBuf,
+    pub tpm: Address,
+    pub logs: Logs,
 }
+
+/// The kernel's resource manager, which several programs can use at a time.
+pub const DEFAULT_TPM: &str = "/dev/tpmrm0";
+/// Behind the name of a prepared entry: the one for ordinary reports below an SVSM.
+pub const ORDINARY: &str = "-ordinary";
 
 impl Places {
     pub fn of_this_machine(prepared_entry: Option<PathBuf>) -> Self {
@@ -29,6 +39,8 @@ impl Places {
             configfs_root: configfs::DEFAULT_ROOT.into(),
             sev_guest: sev_guest::DEVICE.into(),
             dmi: "/sys/class/dmi/id".into(),
+            tpm: Address::Device(DEFAULT_TPM.into()),
+            logs: Logs { event_log: Some(logs::EVENT_LOG.into()), ima_list: None },
         }
     }
 }
@@ -176,6 +188,8 @@ mod tests {
             configfs_root: dir.join("report"),
             sev_guest: dir.join("sev-guest"),
             dmi: dir.join("dmi"),
+            tpm: Address::Device(dir.join("tpmrm0")),
+            logs: Logs::default(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! verify the report: the device lives in the guest's kernel, but what it hands over passed through the host, so [`DeviceReport::over`]
 //! refuses only what cannot be the answer to the question (platforms.md §4.1), and `ratls` judges the rest.
 
+use crate::tpm::TpmError;
 use ratls::bytes::Reader;
 use std::io;
 use std::path::PathBuf;
@@ -137,9 +138,25 @@ pub enum DeviceError {
     /// The report is over other bytes than those asked for.
     #[error("the device returned a report over other REPORT_DATA than was asked for")]
     WrongReportData,
+    /// The TPM beside the report.
+    #[error(transparent)]
+    Tpm(TpmError),
+    /// What the machine gave has not the form that its platform documents.
+    #[error("the {what} of this machine cannot be read: {reason}")]
+    Unreadable { what: &'static str, reason: String },
     /// The report is for another privilege level than the one asked for.
     #[error("the device returned a report for VMPL {seen}; asked for was {wanted}")]
     WrongVmpl { seen: u32, wanted: u32 },
+}
+
+/// A busy TPM is a busy device: who waits is told when to come back.
+impl From<TpmError> for DeviceError {
+    fn from(error: TpmError) -> Self {
+        match error {
+            TpmError::Busy { retry_after, .. } => DeviceError::Busy { retry_after },
+            other => DeviceError::Tpm(other),
+        }
+    }
 }
 
 #[cfg(test)]

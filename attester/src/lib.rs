@@ -11,13 +11,18 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod batcher;
+pub mod choose;
 pub mod configfs;
 pub mod detect;
 pub mod device;
 pub mod endorse;
+pub mod imds;
+pub mod issuers;
 pub mod kds;
+pub mod logs;
 pub mod platform;
 pub mod sev_guest;
+pub mod tpm;
 
 pub use batcher::{AttestError, AttestHandle, Attestation, BatchEvidence, Batcher};
 pub use device::{DeviceError, DeviceReport, Pace, ReportDevice};

@@ -169,6 +169,7 @@ fn detection_finds_configfs_and_names_it() {
         configfs_root: tsm.root.clone(),
         sev_guest: nowhere.path().join("sev-guest"),
         dmi: nowhere.path().to_owned(),
+        ..Places::of_this_machine(None)
     };
     let mut device = detect::open(&places, 0).unwrap();
     assert!(device.describe().contains("configfs-tsm"), "{}", device.describe());

@@ -90,9 +90,9 @@ impl BatchEvidence {
     pub fn tpm(&self) -> Option<&TpmEvidence> {
         self.gathered.tpm.as_ref()
     }
-    /// The AK's certificate and those of its CAs.
+    /// The AK's certificate, where the platform keeps one.
     pub fn ak_certificates(&self) -> &[Endorsement] {
-        &self.boot.ak_certificates
+        self.boot.ak_certificate.as_slice()
     }
     /// What WANT may ask for, beside the settings.
     pub fn parts(&self) -> impl Iterator<Item = &Part> {

@@ -1,6 +1,6 @@
 //! Keeps the endorsements of our own reports at hand, so that a client needs no network but the tunnel.
 //!
-//! Sources, in this order: the operator's files, the certificate table of the host, AMD's key service. All are untrusted alike; a set is
+//! Sources, in this order: the operator's files, the certificate table of the host, Azure's instance metadata, AMD's key service. All are untrusted alike; a set is
 //! published only after our own verifier accepted a report of ours with it, at the present time. What we would refuse from others we do
 //! not serve.
 //!
@@ -10,6 +10,7 @@
 mod needs;
 
 use crate::batcher::BatchEvidence;
+use crate::imds::Imds;
 use crate::kds::{Kds, KdsError, Resource};
 use needs::{KeyAndTcb, kind, needed, needed_for, products};
 use ratls::endorsement::table::{CertificateTable, TableItem};
@@ -100,6 +101,7 @@ pub struct Endorser {
     anchors: TrustAnchors,
     files: Vec<Vec<u8>>,
     clock: Box<dyn Fn() -> UnixTime + Send + Sync>,
+    imds: Option<Imds>,
 }
 
 /// A leaf and its issuer that verified.
@@ -119,7 +121,12 @@ impl Endorser {
         clock: impl Fn() -> UnixTime + Send + Sync + 'static,
     ) -> Self {
         files.truncate(MAX_FILES);
-        Endorser { kds, anchors, files, clock: Box::new(clock) }
+        Endorser { kds, anchors, files, clock: Box::new(clock), imds: None }
+    }
+
+    /// On Azure, whose paravisor gives no certificate table.
+    pub fn with_imds(self, imds: Imds) -> Self {
+        Endorser { imds: Some(imds), ..self }
     }
 
     /// One report of ours, endorsed; `table` is the certificate table that came with it. May take as long as AMD's service takes.
@@ -200,6 +207,16 @@ impl Endorser {
             Ok(chain) => return Ok(chain),
             Err(refused) => EndorseError::Refused(refused),
         };
+        if let Some(imds) = &self.imds {
+            match imds.certificates().await {
+                Ok(certificates) => pool.extend(certificates),
+                Err(error) => tracing::warn!(%error, "no certificates by Azure's instance metadata"),
+            }
+            refused = match self.pair(report, &pool) {
+                Ok(chain) => return Ok(chain),
+                Err(refused) => EndorseError::Refused(refused),
+            };
+        }
         let Some(kds) = &self.kds else { return Err(told(refused, &parsed)) };
         for product in products(&parsed) {
             let mut asked = Vec::new();

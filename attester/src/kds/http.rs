@@ -21,10 +21,11 @@ use tokio_rustls::TlsConnector;
 /// Bytes of a response head.
 const MAX_HEAD: usize = 16 * 1024;
 
-pub(super) struct Client {
+pub(crate) struct Client {
     base: Base,
     timeout: Duration,
     tls: OnceCell<TlsConnector>,
+    only_elsewhere: bool,
 }
 
 /// An address such as `https://kdsintf.amd.com`, perhaps with a path in front of the service's own.
@@ -46,13 +47,13 @@ pub struct BaseUrlError {
 }
 
 /// What came back. Only a body of status 200 is read.
-pub(super) enum Answer {
+pub(crate) enum Answer {
     Body(Bytes),
     Status { status: StatusCode, retry_after: Option<Duration> },
 }
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HttpError {
+pub(crate) enum HttpError {
     #[error("no answer within {} s", .0.as_secs_f32())]
     Timeout(Duration),
     #[error("the answer has more than {0} bytes")]
@@ -89,31 +90,60 @@ impl Base {
 }
 
 impl Client {
-    pub(super) fn new(base_url: &str, timeout: Duration) -> Result<Self, BaseUrlError> {
-        Ok(Client { base: Base::parse(base_url)?, timeout, tls: OnceCell::new() })
+    pub(crate) fn new(base_url: &str, timeout: Duration) -> Result<Self, BaseUrlError> {
+        Ok(Client { base: Base::parse(base_url)?, timeout, tls: OnceCell::new(), only_elsewhere: false })
+    }
+
+    /// Refuses to talk to this machine itself: for addresses that somebody else chose.
+    pub(crate) fn only_elsewhere(self) -> Self {
+        Client { only_elsewhere: true, ..self }
     }
 
     /// `path` begins with a slash and may have a query.
-    pub(super) async fn get(&self, path: &str, max_bytes: usize) -> Result<Answer, HttpError> {
-        let whole = tokio::time::timeout(self.timeout, self.get_unbounded(path, max_bytes));
+    pub(crate) async fn get(&self, path: &str, max_bytes: usize) -> Result<Answer, HttpError> {
+        self.get_with(path, max_bytes, None).await
+    }
+
+    /// With one header more.
+    pub(crate) async fn get_with(
+        &self,
+        path: &str,
+        max_bytes: usize,
+        header: Option<(&'static str, &'static str)>,
+    ) -> Result<Answer, HttpError> {
+        let whole = tokio::time::timeout(self.timeout, self.get_unbounded(path, max_bytes, header));
         whole.await.unwrap_or(Err(HttpError::Timeout(self.timeout)))
     }
 
-    async fn get_unbounded(&self, path: &str, max_bytes: usize) -> Result<Answer, HttpError> {
+    async fn get_unbounded(
+        &self,
+        path: &str,
+        max_bytes: usize,
+        header: Option<(&'static str, &'static str)>,
+    ) -> Result<Answer, HttpError> {
         let tcp = TcpStream::connect((self.base.host.as_str(), self.base.port))
             .await
             .map_err(|error| HttpError::transport("cannot connect")(&error))?;
+        if self.only_elsewhere && tcp.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback()) {
+            return Err(HttpError::Transport("it is an address of this machine itself".into()));
+        }
         if !self.base.tls {
-            return self.exchange(tcp, path, max_bytes).await;
+            return self.exchange(tcp, path, max_bytes, header).await;
         }
         let name = ServerName::try_from(self.base.host.clone())
             .map_err(|error| HttpError::transport("not a name of a server")(&error))?;
         let connector = self.tls.get_or_try_init(tls_connector).await?;
         let tls = connector.connect(name, tcp).await.map_err(|error| HttpError::transport("TLS")(&error))?;
-        self.exchange(tls, path, max_bytes).await
+        self.exchange(tls, path, max_bytes, header).await
     }
 
-    async fn exchange<S>(&self, stream: S, path: &str, max_bytes: usize) -> Result<Answer, HttpError>
+    async fn exchange<S>(
+        &self,
+        stream: S,
+        path: &str,
+        max_bytes: usize,
+        header: Option<(&'static str, &'static str)>,
+    ) -> Result<Answer, HttpError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -123,11 +153,13 @@ impl Client {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| transport(&error))?;
-        let request = Request::get(format!("{}{path}", self.base.prefix))
+        let mut request = Request::get(format!("{}{path}", self.base.prefix))
             .header(HOST, &self.base.authority)
-            .header(USER_AGENT, "evident")
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| transport(&error))?;
+            .header(USER_AGENT, "evident");
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
+        let request = request.body(Empty::<Bytes>::new()).map_err(|error| transport(&error))?;
         let answer = async move {
             let response = sender.send_request(request).await.map_err(|error| transport(&error))?;
             if response.status() != StatusCode::OK {

@@ -6,7 +6,7 @@
 //!
 //! VLEK leaves are not here: AMD gives them to the cloud provider alone, so they come with the report (§3.2).
 
-mod http;
+pub(crate) mod http;
 mod pauses;
 mod store;
 

@@ -7,11 +7,21 @@
 //! Assumes that a platform is asked by one thread at a time and may take seconds. Nothing here is verified: what the machine hands over
 //! is judged by `ratls`, in the guest itself before it serves and in every client.
 
+pub mod aws;
+pub mod azure;
+pub mod gcp;
 mod part;
 mod snp;
+pub mod svsm;
+mod vtpm;
 
+pub use aws::Aws;
+pub use azure::Azure;
+pub use gcp::Gcp;
 pub use part::Part;
 pub use snp::PlainSnp;
+pub use svsm::Svsm;
+pub use vtpm::Logs;
 
 use crate::device::{DeviceError, Pace};
 use ratls::binding::{Binder, Profile};
@@ -59,8 +69,8 @@ pub struct Boot {
     pub ak: Option<Vec<u8>>,
     /// The firmware's event log; the statement has its length and hash.
     pub event_log: Option<Part>,
-    /// The AK's certificate and those of its CAs, for ATTEST key 8.
-    pub ak_certificates: Vec<Endorsement>,
+    /// The AK's certificate, where the platform keeps one.
+    pub ak_certificate: Option<Endorsement>,
 }
 
 /// What one request brought. Nothing in it is verified.
