@@ -167,6 +167,105 @@ fn expectation(id: &str) -> (&'static str, &'static str, &'static str) {
             "that of the certificate",
             "report and certificate are of different machines; fetch the VCEK for this chip",
         ),
+        "T_AK_NO_CERT" => (
+            "AK certificate",
+            "the certificate of the vTPM's attestation key",
+            "give it with --ak or --cert; the guest reads it from its TPM",
+        ),
+        "T_AK_KEY" => (
+            "AK certificate",
+            "one for the key that signed the quote",
+            "certificate and quote are of different keys: of another VM, or the key in the TPM was replaced",
+        ),
+        "T_AK_CHAIN" => (
+            "AK certificate",
+            "certificates from the key up to the provider's root, each allowed to issue the next",
+            "give the CAs between leaf and root with --cert; roots are built in and never taken from the peer",
+        ),
+        "T_AK_ROOT" => (
+            "AK certificate's root",
+            "the provider's root for vTPMs, or the simulator's that the policy names",
+            "give the missing CA with --cert; the leaf says where it can be fetched (authority information access)",
+        ),
+        "T_AK_VALIDITY" | "N_VALIDITY" | "G_VALIDITY" => (
+            "certificate validity",
+            "a time within that of every certificate up to the root",
+            "check the clock of this machine; if it is right, the guest must fetch a new certificate or document",
+        ),
+        "T_AK_SUBJECT" => (
+            "AK certificate's subject",
+            "that of a confidential VM",
+            "the host of any other VM controls its vTPM, and can make it say anything",
+        ),
+        "T_AK_USE" => (
+            "AK certificate",
+            "one for a key that signs attestations",
+            "give the certificate of the attestation key, not that of the endorsement key or of a CA",
+        ),
+        "T_AK_EXTENSION" | "N_EXTENSION" | "G_EXTENSION" => (
+            "certificate",
+            "extensions that are known here or not critical, each once",
+            "this is no certificate of that provider, or a newer version of this program is needed",
+        ),
+        "T_AK_PRODUCTION" => (
+            "AK certificate",
+            "a vTPM that Google calls a production one",
+            "keys of other vTPMs may be known to people; do not use this VM",
+        ),
+        "T_AK_REVOKED" | "N_REVOKED" => {
+            ("revocation", "certificates that the provider has not revoked", "do not use this VM")
+        }
+        "T_AK_CRL" | "N_CRL" => (
+            "revocation list",
+            "one that the CA signed and that is not past its next update",
+            "fetch the current list of the CA",
+        ),
+        "N_PARSE" => (
+            "NitroTPM document",
+            "a COSE_Sign1 of AWS, as the TPM gave it",
+            "give the document alone: without the padding of the NV index, and without a wrapper around it",
+        ),
+        "N_ENCLAVE" => (
+            "NitroTPM document",
+            "the document of a NitroTPM",
+            "a Nitro Enclave is another machine, with no SNP report; this program does not attest enclaves",
+        ),
+        "N_ALG" => ("NitroTPM document's algorithm", "ES384", "no document of AWS has another; it was changed"),
+        "N_SIG" => (
+            "NitroTPM document's signature",
+            "its certificate's key over the bytes received",
+            "the document was changed",
+        ),
+        "N_CHAIN" => (
+            "NitroTPM document's certificates",
+            "the leaf up to AWS's root, each allowed to issue the next",
+            "the document was changed",
+        ),
+        "N_ROOT" => (
+            "NitroTPM document's root",
+            "AWS's, or the simulator's that the policy names",
+            "a simulated guest needs [roots] simulator in the policy; everything else must end in AWS's",
+        ),
+        "G_PARSE" => (
+            "firmware endorsement",
+            "a VMLaunchEndorsement of Google",
+            "fetch it again: docs/policy.md says where Google has it",
+        ),
+        "G_SIG" => (
+            "firmware endorsement's signature",
+            "its certificate's key over the bytes received",
+            "the endorsement was changed",
+        ),
+        "G_CHAIN" => (
+            "firmware endorsement's certificate",
+            "one that the root issued itself, for signing",
+            "the endorsement was changed, or is of a form that this version does not know",
+        ),
+        "G_ROOT" => (
+            "firmware endorsement's root",
+            "the one that the policy names under [gcp] endorsement_root",
+            "no fingerprint of Google's root is published, so none is built in: fetch it and name its file",
+        ),
         _ => (
             "evidence",
             "what docs/protocol.md says",

@@ -5,7 +5,10 @@
 //!           └── signs ──▶ CRL                                              └── vek: what the leaf says of chip and TCB
 //! ```
 //!
-//! Everything but the roots is untrusted material from guest, host or network. Sources: platforms.md §3; AMD 57230 (VCEK
+//! The clouds' hierarchies stand beside AMD's: authority (roots, each for one place), path (leaf to root, at a time), azure_ak and
+//! gce_ak (attestation keys of vTPMs), nitro (documents of AWS), gce_firmware (endorsements of Google's firmware).
+//!
+//! Everything but the roots is untrusted material from guest, host or network. Sources: platforms.md §3, §7; AMD 57230 (VCEK
 //! certificate and KDS), RFC 5280, RFC 4055.
 
 pub mod ak;
@@ -14,7 +17,9 @@ pub mod azure_ak;
 pub mod chain;
 pub mod crl;
 pub mod gce_ak;
+pub mod gce_firmware;
 pub mod key;
+pub mod nitro;
 pub mod path;
 pub mod pem;
 pub mod roots;
@@ -32,7 +37,9 @@ pub use certificate::CertificateError;
 pub use chain::{ChainError, VerifiedVek};
 pub use crl::{CrlError, CrlStatus};
 pub use gce_ak::{GceInstance, SecurityProperties, gce_ak_keys, verify_gce_ak};
+pub use gce_firmware::{GceFirmwareRefusal, VerifiedGceEndorsement, verify_gce_endorsement};
 pub use key::{PublicKey, PublicKeyError};
+pub use nitro::{NitroRefusal, VerifiedNitro, verify_nitro_document};
 pub use path::PathError;
 pub use roots::TrustAnchors;
 pub use signed::SignedError;

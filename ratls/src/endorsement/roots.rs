@@ -144,6 +144,10 @@ impl TrustAnchors {
         self.anchors.iter().filter(move |a| a.subject == subject)
     }
 
+    pub(super) fn has(&self, place: Place) -> bool {
+        self.authorities.iter().any(|a| a.place == place)
+    }
+
     /// The roots of this name for this place.
     pub(super) fn at<'a>(&'a self, place: Place, subject: &'a [u8]) -> impl Iterator<Item = &'a Authority> {
         self.authorities.iter().filter(move |a| a.place == place && a.subject == subject)
