@@ -115,3 +115,37 @@ fn gces_first_register_says_sev_snp() {
     let published = "50597a27846e91d025eef597abbc89f72bff9af849094db97b0684d8bc4c515e";
     assert_eq!(hex::encode(objects::read_pcr(&mut tpm, Bank::Sha256, 0).unwrap()), published);
 }
+
+/// Started by the next test, in a process that it kills.
+#[test]
+fn child_that_is_killed() {
+    let Some(dir) = std::env::var_os("EVIDENT_TEST_SWTPM") else { return };
+    let dir = Path::new(&dir);
+    let tpm = Swtpm::start(&dir.join("state"), &dir.join("swtpm")).unwrap();
+    std::fs::write(dir.join("pid"), tpm.pid().to_string()).unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(60));
+}
+
+#[test]
+fn a_tpm_ends_with_a_process_that_was_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_is_killed"])
+        .env("EVIDENT_TEST_SWTPM", dir.path())
+        .spawn()
+        .unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let wait_for = |what: &dyn Fn() -> bool| {
+        while !what() && std::time::Instant::now() < end {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(what());
+    };
+    let pid = || std::fs::read_to_string(dir.path().join("pid")).ok().filter(|pid| !pid.is_empty());
+    wait_for(&|| pid().is_some());
+    let process = Path::new("/proc").join(pid().unwrap());
+    assert!(process.exists());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_for(&|| !process.exists());
+}

@@ -46,7 +46,8 @@ impl Swtpm {
         let log = dir.join("swtpm.log");
         let unix = |path: &Path| format!("type=unixio,path={}", path.display());
         let child = Command::new("swtpm")
-            .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear", "--tpmstate"])
+            // It ends with our connection, so that nothing is left of a process that was killed.
+            .args(["socket", "--tpm2", "--terminate", "--flags", "not-need-init,startup-clear", "--tpmstate"])
             .arg(format!("dir={},mode=0600", dir.display()))
             .args(["--server", &unix(socket)])
             .arg("--log")
