@@ -84,9 +84,8 @@ pub fn open_platform(config: &config::Device) -> Result<(Box<dyn Platform>, Trus
     #[cfg(feature = "simulator")]
     if let Some(simulate) = &config.simulate {
         let dir = simulate.dir.as_deref().unwrap_or(Path::new(crate::simulate::DEFAULT_DIR));
-        let device = crate::simulate::open(dir)?;
-        let anchors = TrustAnchors::amd().with_simulator_root(device.root_pem().as_bytes())?;
-        return Ok((Box::new(PlainSnp::new(Box::new(device))), anchors));
+        let simulated = crate::simulate::open(dir, config.platform)?;
+        return Ok((simulated.platform, simulated.anchors));
     }
     match config.platform {
         config::Platform::Auto | config::Platform::Snp => {}

@@ -11,7 +11,7 @@
 //! measured before the guest's code can ask.
 
 use crate::NOTICE;
-use crate::amd_sp::SimulatedAmdSp;
+use crate::amd_sp::{Config, SimulatedAmdSp, Vek};
 use crate::boot;
 use crate::cloud::{SharedSp, aws, azure, gce, http, svsm};
 use crate::configfs::TsmLookAlike;
@@ -21,6 +21,9 @@ use crate::tpm::command::{ENDORSEMENT, TpmError};
 use crate::tpm::front::{Front, Passed, Stand};
 use crate::tpm::objects::{self, template};
 use crate::tpm::swtpm::{Swtpm, SwtpmError};
+use ratls::crypto;
+use ratls::evidence::snp::{FamilyId, ImageId, KeyDigest};
+use ratls::tcb::Product;
 use std::collections::HashMap;
 use std::fs;
 use std::io;
@@ -48,6 +51,34 @@ impl Cloud {
             Cloud::Svsm => boot::Firmware::Svsm,
         }
     }
+
+    /// What reports of a sane guest of this cloud say.
+    pub fn reports(&self, product: Product) -> Config {
+        let mut config = Config::new(product);
+        match self {
+            // As in reports of 2023 to 2026 (platforms.md §7.2 C), but for the digests.
+            Cloud::Azure(_) => {
+                config.policy = 0x3_001F;
+                config.guest_svn = 12;
+                config.family_id = FamilyId::from_bytes(first_byte(1));
+                config.image_id = ImageId::from_bytes(first_byte(2));
+                let signer = crypto::sha384(&[b"simulated id key of the HCL"]);
+                config.id_key_digest = KeyDigest::from_bytes(*signer.as_bytes());
+            }
+            Cloud::Aws => config.vek = Vek::Vlek { csp: "CN=cc-eu-west-1.amazonaws.com".to_owned() },
+            Cloud::Svsm => config.vmpl = svsm::GUEST_VMPL,
+            Cloud::Gce(_) => {}
+        }
+        config
+    }
+}
+
+fn first_byte(byte: u8) -> [u8; 16] {
+    let mut id = [0; 16];
+    if let Some(first) = id.first_mut() {
+        *first = byte;
+    }
+    id
 }
 
 /// What a machine is beside its cloud.

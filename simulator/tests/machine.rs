@@ -6,7 +6,7 @@ mod tpm;
 use simulator::cloud::{aws, azure, gce, svsm};
 use simulator::machine::{Cloud, Machine, Settings};
 use simulator::tpm::command::{Command, OWNER};
-use simulator::{Config, Pki, RsaSize, SimulatedAmdSp};
+use simulator::{Pki, RsaSize, SimulatedAmdSp};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,10 +15,7 @@ use tpm::Tpm;
 
 fn start(dir: &Path, cloud: Cloud) -> Machine {
     let pki = Arc::new(Pki::load_or_create(dir, Product::Milan, RsaSize::Bits2048).unwrap());
-    let mut config = Config::new(Product::Milan);
-    if matches!(cloud, Cloud::Svsm) {
-        config.vmpl = svsm::GUEST_VMPL;
-    }
+    let config = cloud.reports(Product::Milan);
     let settings = Settings { size: RsaSize::Bits2048, ..Settings::new(cloud) };
     Machine::start(dir, settings, SimulatedAmdSp::new(&pki, config)).unwrap()
 }
