@@ -21,6 +21,7 @@ pub mod client;
 pub mod curl;
 pub mod guest;
 pub mod http;
+pub mod launch;
 pub mod observe;
 pub mod policy;
 pub mod ports;
