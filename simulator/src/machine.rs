@@ -28,6 +28,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -155,7 +156,7 @@ impl Machine {
         let pki = Arc::clone(sp.pki());
         let endorsed = sp.config().measurement;
         let sp = SharedSp::new(sp);
-        let place = |name: &str| vm.0.join(name);
+        let place = |name: &str| vm.path.join(name);
         let socket = place("tpm");
         if socket.as_os_str().len() + ".ctrl".len() > MAX_SOCKET_PATH {
             return Err(MachineError::TooLong { path: socket });
@@ -268,39 +269,44 @@ fn write_dmi(dir: &Path, cloud: &Cloud) -> io::Result<()> {
     fs::write(dir.join(file), format!("{text}\n"))
 }
 
-/// The directory of one machine, removed with it.
-struct VmDir(PathBuf);
+/// The directory of one machine, removed with it, and by somebody else where this process ends without having done so.
+struct VmDir {
+    path: PathBuf,
+    /// Its end is what the other process waits for.
+    _alive: Option<ChildStdin>,
+}
+
+/// Waits until we are gone, however that came about, then unmounts and removes what is left. In the background of a shell that ends
+/// at once, so that it is nobody's child.
+const AFTER_US: &str = "exec 3<&0; (cat <&3; umount -l \"$1\" || fusermount3 -uz \"$1\"; rm -rf -- \"$2\") &";
 
 impl VmDir {
     fn create(dir: &Path) -> Result<Self, MachineError> {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
-        remove_orphans(dir);
         let name = format!("vm-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
         let path = dir.join(name);
-        match fs::create_dir_all(&path) {
-            Ok(()) => Ok(VmDir(path)),
-            Err(source) => Err(MachineError::Io { action: "create", path, source }),
+        if let Err(source) = fs::create_dir_all(&path) {
+            return Err(MachineError::Io { action: "create", path, source });
         }
+        let after_us = Command::new("sh")
+            .args(["-c", AFTER_US, "sh"])
+            .args([path.join("tsm/report"), path.clone()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        // Without it a killed process leaves a directory behind, and nothing else is wrong.
+        let alive = after_us.ok().and_then(|mut shell| {
+            let stdin = shell.stdin.take();
+            let _ = shell.wait();
+            stdin
+        });
+        Ok(VmDir { path, _alive: alive })
     }
 }
 
 impl Drop for VmDir {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Removes what processes left that were killed: nobody else would.
-fn remove_orphans(dir: &Path) {
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let pid = name.to_str().and_then(|name| name.strip_prefix("vm-")?.split('-').next());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-            let mount = entry.path().join("tsm/report");
-            // The mount of a dead process answers nothing until it is undone.
-            let _ =
-                std::process::Command::new("umount").arg("-l").arg(mount).stderr(std::process::Stdio::null()).status();
-            let _ = fs::remove_dir_all(entry.path());
-        }
+        let _ = fs::remove_dir_all(&self.path);
     }
 }

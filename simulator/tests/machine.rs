@@ -172,3 +172,40 @@ fn roots_of_all_clouds_stand_in_one_file_and_the_machine_leaves_nothing_else() {
     names.sort();
     assert_eq!(names, ["aws.keys", "azure.keys", "gcp.keys", "root.pem", "simulator.keys"]);
 }
+
+/// Started by the next test, in a process that it kills.
+#[test]
+fn child_that_is_killed() {
+    let Some(dir) = std::env::var_os("EVIDENT_TEST_MACHINE") else { return };
+    let machine = start(Path::new(&dir), Cloud::Svsm);
+    std::fs::write(Path::new(&dir).join("ready"), "").unwrap();
+    std::thread::sleep(std::time::Duration::from_secs(60));
+    drop(machine);
+}
+
+#[test]
+fn a_machine_of_a_killed_process_leaves_neither_files_nor_mounts() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child_that_is_killed"])
+        .env("EVIDENT_TEST_MACHINE", dir.path())
+        .spawn()
+        .unwrap();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let wait_for = |what: &dyn Fn() -> bool| {
+        while !what() && std::time::Instant::now() < end {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        assert!(what());
+    };
+    let machines = || {
+        let names = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().starts_with("vm-")).count()
+    };
+    let mounted = || std::fs::read_to_string("/proc/mounts").unwrap().contains(dir.path().to_str().unwrap());
+    wait_for(&|| dir.path().join("ready").exists());
+    assert!(machines() == 1 && mounted());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_for(&|| machines() == 0 && !mounted());
+}

@@ -27,7 +27,8 @@ impl Launched {
         let launched = Launched::empty()?;
         let firmware = launched.file("OVMF.fd", &amd_sev_firmware())?;
         let kernel = launched.file("vmlinuz", b"simulated kernel")?;
-        let initrd = launched.file("initrd.img", b"simulated initrd that opens the root file system by its root hash")?;
+        let initrd =
+            launched.file("initrd.img", b"simulated initrd that opens the root file system by its root hash")?;
         let args = [
             ("--firmware", firmware),
             ("--kernel", kernel),
@@ -75,7 +76,8 @@ impl Launched {
     }
 
     fn empty() -> Result<Launched> {
-        let dir = tempfile::Builder::new().prefix("evident-launch-").tempdir().context("directory of a guest's files")?;
+        let dir =
+            tempfile::Builder::new().prefix("evident-launch-").tempdir().context("directory of a guest's files")?;
         Ok(Launched { dir, args: Vec::new() })
     }
 
@@ -98,12 +100,8 @@ fn amd_sev_firmware() -> Vec<u8> {
     const TABLE: u128 = 0x96b5_82de_1fb2_45f7_baea_a366_c55a_082d;
     let number = |n: u32| n.to_le_bytes();
     // Address, size, type: SEC_MEM, SECRETS, CPUID, KERNEL_HASHES.
-    let sections = [
-        [0x80_0000, 0x9000, 1_u32],
-        [0x80_D000, 0x1000, 2],
-        [0x80_E000, 0x1000, 3],
-        [0x81_0000, 0x1000, 0x10],
-    ];
+    let sections =
+        [[0x80_0000, 0x9000, 1_u32], [0x80_D000, 0x1000, 2], [0x80_E000, 0x1000, 3], [0x81_0000, 0x1000, 0x10]];
     let mut metadata = [&b"ASEV"[..], &number(16 + 12 * 4), &number(1), &number(4)].concat();
     metadata.extend(sections.iter().flatten().flat_map(|field| number(*field)));
     let entry = |guid: u128, data: u32| [&number(data)[..], &22_u16.to_le_bytes(), &mixed_endian(guid)].concat();
