@@ -8,6 +8,7 @@ use crate::binding::merkle::{PathError, root_from_path};
 use crate::binding::{LeafHash, Profile, Purpose, SpkiDigest, Statement, StatementError, binder};
 use crate::bundle::{Bundle, BundleError};
 use crate::cert::{CertError, KeyEvidence, spki_digest};
+use crate::endorsement::nitro::NitroRefusal;
 use crate::endorsement::{AkError, TrustAnchors};
 use crate::evidence::hcl::HclError;
 use crate::evidence::snp::ReportError;
@@ -15,6 +16,7 @@ use crate::evidence::svsm::ManifestError;
 use crate::time::UnixTime;
 use crate::verify::credential::{self, CredentialError};
 use crate::verify::evidence::{Channel, Freshness, VerifiedEvidence};
+use crate::verify::parts::{Part, PartRefusal, VerifiedParts};
 use crate::verify::pieces::Pieces;
 use crate::verify::report::ReportRefusal;
 use crate::verify::tpm::TpmError;
@@ -71,6 +73,14 @@ pub enum VerifyError {
     #[error("the ATTEST lists another {name} than the statement commits to")]
     Log { name: String },
     #[error(transparent)]
+    Part(#[from] PartRefusal),
+    #[error(transparent)]
+    Nitro(#[from] NitroRefusal),
+    #[error("the Nitro document's nonce is not B: it was not asked for with this statement")]
+    NitroNonce,
+    #[error("the Nitro document's user data is not the hash of this report")]
+    NitroReport,
+    #[error(transparent)]
     Credential(#[from] CredentialError),
     #[error(transparent)]
     Refused(#[from] ReportRefusal),
@@ -100,6 +110,10 @@ impl VerifyError {
             VerifyError::Tpm(error) => error.id(),
             VerifyError::Ak(error) => error.id(),
             VerifyError::Log { .. } => "B_LOGS",
+            VerifyError::Part(error) => error.id(),
+            VerifyError::Nitro(error) => error.id(),
+            VerifyError::NitroNonce => "N_NONCE",
+            VerifyError::NitroReport => "N_REPORT",
             VerifyError::Credential(_) => "T_AK_PROOF",
             VerifyError::Refused(refusal) => refusal.id(),
             VerifyError::Bundle(_) => "B_BUNDLE",
@@ -190,6 +204,11 @@ pub fn verify_bundle(
     let (mut evidence, attest) = verify_connection(&connection, anchors, now)?;
     evidence.channel = Channel::None;
     evidence.platform = evidence.platform.no_fresher_than(Freshness::None);
+    for listed in attest.parts.iter() {
+        if let Some(bytes) = bundle.parts.get(&listed.digest) {
+            evidence.add_part(&Part::read(&listed.name, &bytes[..])?, anchors)?;
+        }
+    }
     if bundle.witnessed_ak {
         credential::witnessed(&mut evidence)?;
     }
@@ -239,7 +258,8 @@ impl Signed<'_> {
             profile: self.statement.profile,
             platform,
             channel: self.channel,
-            parts: self.parts.to_vec(),
+            listed: self.parts.to_vec(),
+            parts: VerifiedParts::default(),
             statement: Some(self.statement),
             leaf: Some(self.spki),
             at: now,

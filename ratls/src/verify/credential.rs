@@ -95,7 +95,7 @@ impl CredentialProof {
         let (manifest, tpm) = (evidence.svsm()?, evidence.tpm()?);
         Some(CredentialProof {
             ek: manifest.ek().name(),
-            ak: tpm.ak().name(),
+            ak: tpm.ak()?.name(),
             guest: *evidence.report().report().report_id(),
         })
     }

@@ -5,9 +5,9 @@ use crate::evidence::hcl::Claims;
 use crate::evidence::svsm::Manifest;
 use crate::time::UnixTime;
 use crate::verify::credential::{CredentialError, CredentialProof};
-use crate::verify::quote::VerifiedQuote;
+use crate::verify::parts::VerifiedParts;
 use crate::verify::report::VerifiedReport;
-use crate::verify::tpm::{AkProof, TpmKind, VerifiedTpm};
+use crate::verify::tpm::{AkProof, Registers, TpmKind, VerifiedTpm};
 use crate::wire::attest::PartInfo;
 
 /// How the evidence hangs on the connection that it came over.
@@ -61,7 +61,8 @@ pub struct VerifiedEvidence {
     pub(super) profile: Profile,
     pub(super) platform: Platform,
     pub(super) channel: Channel,
-    pub(super) parts: Vec<PartInfo>,
+    pub(super) listed: Vec<PartInfo>,
+    pub(super) parts: VerifiedParts,
     pub(super) statement: Option<Statement>,
     pub(super) leaf: Option<SpkiDigest>,
     pub(super) at: UnixTime,
@@ -74,7 +75,8 @@ impl VerifiedEvidence {
             profile: Profile::Snp,
             platform: Platform::of_report(report, Freshness::None),
             channel: Channel::None,
-            parts: vec![],
+            listed: vec![],
+            parts: VerifiedParts::default(),
             statement: None,
             leaf: None,
             at,
@@ -107,7 +109,14 @@ impl VerifiedEvidence {
     }
     /// Larger items that the ATTEST lists, as it lists them.
     pub fn listed_parts(&self) -> &[PartInfo] {
+        &self.listed
+    }
+    /// Those of them that came.
+    pub fn parts(&self) -> &VerifiedParts {
         &self.parts
+    }
+    pub(super) fn parts_mut(&mut self) -> &mut VerifiedParts {
+        &mut self.parts
     }
     /// What the guest claims beside the report; absent for a bare report in a file.
     pub fn statement(&self) -> Option<&Statement> {
@@ -119,7 +128,14 @@ impl VerifiedEvidence {
     }
     /// The chain ends in the operator's simulator root: proves nothing.
     pub fn simulated(&self) -> bool {
-        self.platform.report.vek().simulated() || self.tpm().is_some_and(VerifiedTpm::simulated)
+        self.platform.report.vek().simulated()
+            || self.tpm().is_some_and(VerifiedTpm::simulated)
+            || self.parts.gce_endorsement().is_some_and(|endorsement| endorsement.simulated())
+    }
+    /// Until when every certificate holds that the evidence rests on.
+    pub fn not_after(&self) -> UnixTime {
+        let vek = self.report().vek().not_after();
+        self.tpm().and_then(VerifiedTpm::not_after).map_or(vek, |tpm| tpm.min(vek))
     }
     /// The time that validity was judged at.
     pub fn at(&self) -> UnixTime {
@@ -142,10 +158,10 @@ impl Platform {
         Platform { report, hw_freshness, tpm: None, hcl: None, svsm: None }
     }
 
-    /// With a quote that answered this very question.
-    pub(super) fn with_tpm(mut self, kind: TpmKind, quote: VerifiedQuote, proof: AkProof) -> Self {
-        let vmpl = self.report.report().vmpl();
-        self.tpm = Some(VerifiedTpm { kind, quote, proof, freshness: Freshness::Connect, vmpl });
+    /// With registers that were signed for this very question.
+    pub(super) fn with_tpm(mut self, kind: TpmKind, registers: impl Into<Registers>, proof: AkProof) -> Self {
+        let (registers, vmpl) = (registers.into(), self.report.report().vmpl());
+        self.tpm = Some(VerifiedTpm { kind, registers, proof, freshness: Freshness::Connect, vmpl });
         self
     }
 

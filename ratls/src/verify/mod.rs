@@ -6,6 +6,7 @@
 //! report      one SNP report under its endorsements, at a time                --> VerifiedReport
 //! quote       one TPM quote by an AK, over registers                          --> VerifiedQuote
 //! tpm         the quote that answers this connection, and who vouches         --> VerifiedTpm
+//! parts       logs, lists and endorsements beside an ATTEST                   --> VerifiedParts
 //! credential  the round trip that proves an AK beside an EK                   --> CredentialProof
 //! ```
 
@@ -16,6 +17,7 @@ pub mod credential;
 pub mod evidence;
 mod gcp;
 pub mod link;
+pub mod parts;
 mod pieces;
 pub mod quote;
 pub mod report;
@@ -27,6 +29,7 @@ pub use connection::{Connection, VerifyError, verify_bundle, verify_connection, 
 pub use credential::{CredentialError, CredentialProof, Question};
 pub use evidence::{Channel, Freshness, VerifiedEvidence};
 pub use link::{Link, Root};
+pub use parts::{Part, PartRefusal, VerifiedParts};
 pub use quote::{QuoteError, VerifiedQuote, verify_quote};
 pub use report::{ReportRefusal, VerifiedReport, verify_report};
-pub use tpm::{AkProof, TpmError, TpmKind, VerifiedTpm};
+pub use tpm::{AkProof, Registers, TpmError, TpmKind, VerifiedTpm};

@@ -5,9 +5,11 @@
 
 use crate::binding::{Statement, quote_binder};
 use crate::digest::Sha256Digest;
+use crate::endorsement::nitro::VerifiedNitro;
 use crate::endorsement::{PublicKey, VerifiedAk};
 use crate::evidence::tpm::pcr::PcrError;
 use crate::evidence::tpm::{Bank, Clock, Key, PcrValues, Public, PublicError, Signature, SignatureError};
+use crate::time::UnixTime;
 use crate::verify::evidence::Freshness;
 use crate::verify::link::Link;
 use crate::verify::pieces::Pieces;
@@ -48,8 +50,31 @@ pub enum AkProof {
     Credential,
     /// As before, but seen by whoever saved the bundle. Nobody can look again.
     Witnessed,
+    /// The Nitro system signed the registers itself, and no AK is needed.
+    Document,
     /// Nobody.
     Unproven,
+}
+
+/// Who signed the registers' values.
+#[derive(Clone, Debug)]
+pub enum Registers {
+    /// A key in the TPM.
+    Quote(Box<VerifiedQuote>),
+    /// The Nitro system, in a document that it made about the TPM.
+    Document(Box<VerifiedNitro>),
+}
+
+impl From<VerifiedQuote> for Registers {
+    fn from(quote: VerifiedQuote) -> Self {
+        Registers::Quote(Box::new(quote))
+    }
+}
+
+impl From<VerifiedNitro> for Registers {
+    fn from(document: VerifiedNitro) -> Self {
+        Registers::Document(Box::new(document))
+    }
 }
 
 impl AkProof {
@@ -59,6 +84,7 @@ impl AkProof {
             AkProof::Certificate(_) => "certificate",
             AkProof::Credential => "credential",
             AkProof::Witnessed => "witnessed",
+            AkProof::Document => "document",
             AkProof::Unproven => "unproven",
         }
     }
@@ -68,7 +94,7 @@ impl AkProof {
         match self {
             AkProof::Paravisor { certificate } => certificate.as_deref(),
             AkProof::Certificate(ak) => Some(ak),
-            AkProof::Credential | AkProof::Witnessed | AkProof::Unproven => None,
+            AkProof::Credential | AkProof::Witnessed | AkProof::Document | AkProof::Unproven => None,
         }
     }
 
@@ -82,7 +108,9 @@ impl AkProof {
     fn link(&self, vmpl: u32) -> Link {
         match self {
             AkProof::Paravisor { .. } | AkProof::Credential | AkProof::Witnessed if vmpl == 0 => Link::FirmwareAsserted,
-            AkProof::Paravisor { certificate: Some(_) } | AkProof::Certificate(_) => Link::VendorPki,
+            AkProof::Paravisor { certificate: Some(_) } | AkProof::Certificate(_) | AkProof::Document => {
+                Link::VendorPki
+            }
             AkProof::Paravisor { .. } | AkProof::Credential | AkProof::Witnessed | AkProof::Unproven => {
                 Link::GuestAsserted
             }
@@ -94,7 +122,7 @@ impl AkProof {
 #[derive(Clone, Debug)]
 pub struct VerifiedTpm {
     pub(super) kind: TpmKind,
-    pub(super) quote: VerifiedQuote,
+    pub(super) registers: Registers,
     pub(super) proof: AkProof,
     pub(super) freshness: Freshness,
     pub(super) vmpl: u32,
@@ -104,18 +132,43 @@ impl VerifiedTpm {
     pub fn kind(&self) -> TpmKind {
         self.kind
     }
-    /// The AK's public area, and what it quoted.
-    pub fn quote(&self) -> &VerifiedQuote {
-        &self.quote
+    /// Who signed the registers' values.
+    pub fn registers(&self) -> &Registers {
+        &self.registers
     }
-    pub fn ak(&self) -> &Public {
-        self.quote.public()
+    /// `None` where the Nitro system speaks for the TPM.
+    pub fn quote(&self) -> Option<&VerifiedQuote> {
+        match &self.registers {
+            Registers::Quote(quote) => Some(quote),
+            Registers::Document(_) => None,
+        }
     }
+    /// The Nitro system's word about the TPM.
+    pub fn document(&self) -> Option<&VerifiedNitro> {
+        match &self.registers {
+            Registers::Quote(_) => None,
+            Registers::Document(document) => Some(document),
+        }
+    }
+    /// Public area of the key that quoted.
+    pub fn ak(&self) -> Option<&Public> {
+        self.quote().map(VerifiedQuote::public)
+    }
+    /// The registers, each with its value, of one bank; nothing is known of others.
     pub fn pcrs(&self) -> &PcrValues {
-        self.quote.pcrs()
+        match &self.registers {
+            Registers::Quote(quote) => quote.pcrs(),
+            Registers::Document(document) => document.document().pcrs(),
+        }
     }
-    pub fn clock(&self) -> Clock {
-        self.quote.clock()
+    /// The TPM's own count of time and resets.
+    pub fn clock(&self) -> Option<Clock> {
+        self.quote().map(VerifiedQuote::clock)
+    }
+    /// Until when the cloud's certificates hold.
+    pub fn not_after(&self) -> Option<UnixTime> {
+        let certificate = self.proof.certificate().map(VerifiedAk::not_after);
+        certificate.or(self.document().map(VerifiedNitro::not_after))
     }
     pub fn proof(&self) -> &AkProof {
         &self.proof
@@ -127,6 +180,7 @@ impl VerifiedTpm {
     /// True where a simulator's root vouches for the key: then nothing is proven.
     pub fn simulated(&self) -> bool {
         self.proof.certificate().is_some_and(VerifiedAk::simulated)
+            || self.document().is_some_and(VerifiedNitro::simulated)
     }
     /// How the registers hang on the AMD-SP.
     pub fn link(&self) -> Link {
