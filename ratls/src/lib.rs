@@ -1,6 +1,10 @@
 #![doc = include_str!("../README.md")]
 #![warn(clippy::unwrap_used)]
 
+// Tests inside use what tests outside share.
+#[cfg(test)]
+extern crate self as ratls;
+
 pub mod appraise;
 pub mod binding;
 pub mod bundle;

@@ -3,6 +3,7 @@
 //! Assumes that the rules of the policy were applied: a finding about the signer of a root takes everything from that root.
 //! Says less rather than more: a record that this version does not interpret is no claim.
 
+use super::event_log::Covered;
 use super::finding::{Finding, Severity};
 use super::levels::{Claim, Component, Cover, Inputs, Matched, Provenance, RootState};
 use crate::binding::Profile;
@@ -27,7 +28,12 @@ const OF_THE_AMD_SP: &[&str] = &[
 ];
 
 /// Everything that is known, for [`super::levels::judge`].
-pub(super) fn inputs(policy: Option<&AppraisalPolicy>, evidence: &VerifiedEvidence, findings: &[Finding]) -> Inputs {
+pub(super) fn inputs(
+    policy: Option<&AppraisalPolicy>,
+    evidence: &VerifiedEvidence,
+    findings: &[Finding],
+    covered: Vec<Covered>,
+) -> Inputs {
     let holds = |finding: &&Finding| matches!(finding.severity, Severity::Fatal | Severity::Cap);
     let fatal =
         findings.iter().filter(holds).map(|finding| finding.id).filter(|id| OF_THE_AMD_SP.contains(id)).collect();
@@ -41,7 +47,34 @@ pub(super) fn inputs(policy: Option<&AppraisalPolicy>, evidence: &VerifiedEviden
     if evidence.profile() == Profile::Snp {
         claims.extend([Component::Boot, Component::Kernel, Component::Userspace].map(unknown));
     }
-    Inputs { amd_sp, vtpm: vtpm(evidence.profile()), claims }
+    if let Some(tpm) = evidence.tpm() {
+        claims.extend(covered.into_iter().map(|covered| registers(covered, tpm.link())));
+    }
+    Inputs { amd_sp, vtpm: vtpm_of(evidence), claims }
+}
+
+/// What the registers of a TPM carry. Each row is measured by the one that started it.
+fn registers(covered: Covered, link: Link) -> Claim {
+    let Covered { component, cover, matched, says, notes } = covered;
+    let measured_by = match component {
+        Component::Firmware => vec![],
+        Component::Boot => vec![Component::Firmware],
+        Component::Kernel => vec![Component::Boot],
+        Component::Userspace => vec![Component::Kernel],
+    };
+    Claim { component, root: Root::Vtpm, link, cover, matched, measured_by, says, notes }
+}
+
+/// A TPM that answered is as good as who vouches for its key.
+fn vtpm_of(evidence: &VerifiedEvidence) -> Option<RootState> {
+    let Some(tpm) = evidence.tpm() else { return vtpm(evidence.profile()) };
+    Some(RootState {
+        authentic: tpm.proof().is_proven(),
+        because: if tpm.proof().is_proven() { String::new() } else { "nobody vouches for its key".to_owned() },
+        fresh: tpm.freshness() == Freshness::Connect,
+        bound: evidence.channel() != Channel::None,
+        ..RootState::sound()
+    })
 }
 
 /// What a refusal before any evidence leaves: nothing counts, and the reason is the finding.

@@ -3,7 +3,8 @@
 //! ```text
 //! guest      connection, statement, configuration   --.
 //! snp        the report                              --+--> findings --> AttestationResult --> AcceptedResult
-//! identity   the identity rule                       --'
+//! identity   the identity rule                         |
+//! event_log  what was booted, by log and registers   --'
 //! claims     evidence and references --> levels --> tables --> demand: what the policy asks of them
 //! strip, text, json, html    the same for a terminal, for programs, for a browser
 //! ```
@@ -12,6 +13,7 @@
 
 mod claims;
 mod demand;
+mod event_log;
 mod finding;
 mod guest;
 pub mod html;
@@ -49,8 +51,11 @@ pub fn appraise(policy: Option<&AppraisalPolicy>, evidence: VerifiedEvidence) ->
         snp::under_policy(&mut judge, policy, evidence.report());
         identity = identity::appraise(&mut judge, policy.identity(), evidence.report().report());
     }
+    let rules = policy.and_then(AppraisalPolicy::event_log);
+    let covered = event_log::appraise(&mut judge, rules, event_log::records(&evidence));
     let view = policy.map_or(levels::View::Strict, |policy| policy.levels().view);
-    let tables = Tables::of(&claims::inputs(policy, &evidence, judge.findings()), view, evidence.channel());
+    let inputs = claims::inputs(policy, &evidence, judge.findings(), covered);
+    let tables = Tables::of(&inputs, view, evidence.channel());
     let demanded = tables.demanded(evidence.channel());
     demand::contradictions(&mut judge, demanded);
     if let Some(policy) = policy {

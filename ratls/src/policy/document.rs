@@ -149,6 +149,20 @@ impl<'d> Entry<'d> {
         Section::open(self.source, self.path.clone(), self.offset, table, known)
     }
 
+    /// The entries of a table whose keys are the author's own, in the order of the keys; refuses an empty one.
+    pub(super) fn entries(&self, max: usize) -> Result<Vec<(&'d str, Entry<'d>)>, PolicyError> {
+        let table = self.value.get_ref().as_table().ok_or_else(|| self.wrong_type("a table"))?;
+        if table.is_empty() {
+            return Err(self.error(PolicyProblem::EmptyList));
+        }
+        if table.len() > max {
+            return Err(self.error(PolicyProblem::TooMany { seen: table.len(), max }));
+        }
+        let names: Vec<&'d str> = table.keys().map(|key| -> &'d str { key.get_ref() }).collect();
+        let mut section = Section::open(self.source, self.path.clone(), self.offset, table, &names)?;
+        Ok(names.into_iter().filter_map(|name| Some((name, section.optional(name)?))).collect())
+    }
+
     /// The list read with `read`; refuses an empty one, and an entry that stands in it twice.
     pub(super) fn list<T: PartialEq>(
         &self,

@@ -6,8 +6,10 @@
 
 mod document;
 mod error;
+pub mod event_log;
 mod identity;
 pub mod levels;
+mod pattern;
 mod snp;
 mod summary;
 #[cfg(test)]
@@ -18,8 +20,10 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 pub use error::{PolicyError, PolicyProblem};
+pub use event_log::EventLogRules;
 pub use identity::{IdentityRule, IdentityRules, LaunchIdentity};
 pub use levels::{Component, Level, LevelRule, LevelRules, View};
+pub use pattern::{Bindings, Budget, Pattern, Values};
 pub use snp::{AbiVersion, AcceptedKey, Bit, MigrateMa, Mitigations, Permission, SnpRules, TcbFloors};
 
 use crate::binding::{Profile, UpstreamScope};
@@ -49,6 +53,7 @@ pub struct AppraisalPolicy {
     simulator_root: Option<String>,
     guest: GuestRules,
     levels: LevelRules,
+    event_log: Option<EventLogRules>,
     max_age: Duration,
 }
 
@@ -68,8 +73,19 @@ pub struct GuestRules {
     pub(crate) upstream_scope: UpstreamScope,
 }
 
-const KEYS: &[&str] =
-    &["version", "profiles", "names", "identity", "snp", "endorsements", "roots", "guest", "levels", "freshness"];
+const KEYS: &[&str] = &[
+    "version",
+    "profiles",
+    "names",
+    "identity",
+    "snp",
+    "endorsements",
+    "roots",
+    "guest",
+    "event_log",
+    "levels",
+    "freshness",
+];
 
 impl AppraisalPolicy {
     /// Reads the text of a policy file; `file` names it in errors.
@@ -101,6 +117,7 @@ impl AppraisalPolicy {
             simulator_root: roots(&mut root)?,
             guest: guest(&mut root)?,
             levels: levels::parse(&mut root)?,
+            event_log: event_log::parse(&mut root)?,
             max_age: freshness(&mut root)?,
         };
         refuse_chip_ids_under_vlek(&mut root, &policy.snp.signing_keys)?;
@@ -142,6 +159,10 @@ impl AppraisalPolicy {
     /// What is asked of the trust table.
     pub fn levels(&self) -> &LevelRules {
         &self.levels
+    }
+    /// What was booted, as far as the policy has rules about it.
+    pub fn event_log(&self) -> Option<&EventLogRules> {
+        self.event_log.as_ref()
     }
     /// How long an accepted result may be relied on.
     pub fn max_age(&self) -> Duration {

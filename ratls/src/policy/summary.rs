@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::event_log::Listed;
 use super::{AppraisalPolicy, CrlRule, IdentityRule, MigrateMa, Permission, View};
 use crate::binding::UpstreamScope;
 use crate::tcb::Product;
@@ -38,6 +39,12 @@ impl AppraisalPolicy {
         );
         note(snp.smt == Permission::Allow, "smt = \"allow\": a sibling thread may be the host's");
         note(snp.cxl == Permission::Allow, "cxl = \"allow\": guest memory may be on CXL devices");
+        if let Some(rules) = &self.event_log {
+            note(!rules.secure_boot_required, "secure_boot: boot programs need nobody's signature");
+            note(rules.grub_commands == Listed::Any, "grub_commands = \"any\": grub may have run anything");
+            note(rules.files == Listed::Any, "files = \"any\": grub may have read anything");
+            note(!rules.ignored.is_empty(), "ignore_registers: what those registers hold is not looked at");
+        }
         cautions
     }
 }
@@ -60,6 +67,12 @@ impl fmt::Display for AppraisalPolicy {
             if let Some(floor) = self.snp.minimum_tcb.floor(product) {
                 writeln!(f, "  {:<13} {floor}, each or above", product.name())?;
             }
+        }
+        if let Some(rules) = &self.event_log {
+            for pattern in &rules.command_lines {
+                writeln!(f, "  command line  {}", pattern.to_string().escape_debug())?;
+            }
+            writeln!(f, "  kernels       {}", rules.kernel.len())?;
         }
         for rule in &self.levels.wanted {
             writeln!(f, "  {:<13} {rule}, or above", rule.component.as_str())?;

@@ -1,0 +1,244 @@
+//! Each event of the registers that rules speak of: does a rule name it?
+
+use std::collections::BTreeMap;
+
+use crate::evidence::event_log::data::{Data, GrubRole, TAG_LOAD_OPTIONS};
+use crate::evidence::event_log::{Event, EventLog, EventType};
+use crate::evidence::tpm::PcrValue;
+use crate::measured_boot::command_line::CommandLine;
+use crate::measured_boot::{Boot, MeasuredLine};
+use crate::policy::event_log::{EventLogRules, JUDGED, Listed, MeasuredDigest};
+use crate::policy::{Bindings, Budget};
+
+/// What every boot measures, and that names nobody's choice.
+const ACTIONS: [&str; 6] = [
+    "Calling EFI Application from Boot Option",
+    "Returning from EFI Application from Boot Option",
+    "Exit Boot Services Invocation",
+    "Exit Boot Services Returned with Failure",
+    "Exit Boot Services Returned with Success",
+    "Booting to Setup",
+];
+
+/// What came of a register.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Every event of it is one that each boot has, or one that a rule names.
+    Matched,
+    /// The policy says that it is not looked at.
+    Ignored,
+    /// No rule speaks of it, or its rules leave the rest open; these events are compared with nothing.
+    Open(Vec<usize>),
+    /// Rules speak of it, and these events are named by none.
+    Unexpected(Vec<usize>),
+}
+
+pub(super) struct Account {
+    pub(super) outcomes: BTreeMap<u8, Outcome>,
+    /// Command lines that no pattern matches.
+    pub(super) wrong_lines: Vec<MeasuredLine>,
+    /// The digest of the kernel that was started is on the list.
+    pub(super) kernel_listed: bool,
+    /// The command line: as the log has it, or as the policy gave it where only its digest was measured.
+    pub(super) line: Option<CommandLine>,
+}
+
+impl Account {
+    pub(super) fn of(rules: &EventLogRules, log: &EventLog, boot: &Boot) -> Account {
+        let mut teller =
+            Teller { rules, boot, budget: Budget::new(), lines: BTreeMap::new(), bindings: None, given: None };
+        let mut wrong_lines = Vec::new();
+        if !rules.command_lines.is_empty() {
+            for measured in &boot.command_lines {
+                let right = teller.line(measured);
+                teller.lines.insert(measured.event, right);
+                if !right {
+                    wrong_lines.push(measured.clone());
+                }
+            }
+        }
+        let mut outcomes = BTreeMap::new();
+        for pcr in JUDGED {
+            outcomes.insert(pcr, teller.register(log, pcr));
+        }
+        let kernel_listed = teller.kernel().is_some_and(|digest| on(&rules.kernel, &digest));
+        let line = boot.command_line().cloned().or(teller.given).filter(|_| wrong_lines.is_empty());
+        Account { outcomes, wrong_lines, kernel_listed, line }
+    }
+
+    pub(super) fn outcome(&self, pcr: u8) -> &Outcome {
+        self.outcomes.get(&pcr).unwrap_or(&Outcome::Ignored)
+    }
+}
+
+struct Teller<'a> {
+    rules: &'a EventLogRules,
+    boot: &'a Boot,
+    budget: Budget,
+    /// By the event that measured it: whether a pattern matches.
+    lines: BTreeMap<usize, bool>,
+    /// What the variables of the matching pattern stood for.
+    bindings: Option<Bindings>,
+    /// A text of the policy whose digest was measured.
+    given: Option<CommandLine>,
+}
+
+impl Teller<'_> {
+    fn register(&mut self, log: &EventLog, pcr: u8) -> Outcome {
+        if self.rules.ignored.contains(&pcr) {
+            return Outcome::Ignored;
+        }
+        let events = log.extending(pcr).filter(|event| !is_common(event));
+        let unnamed: Vec<usize> = match pcr {
+            // The stub's events are known by their place.
+            11 => self.unnamed_sections(),
+            _ => events.filter(|event| !self.names(event)).map(Event::number).collect(),
+        };
+        match unnamed.is_empty() {
+            true => Outcome::Matched,
+            false if self.speaks_of(pcr) => Outcome::Unexpected(unnamed),
+            false => Outcome::Open(unnamed),
+        }
+    }
+
+    /// Whether a rule is about this register, and none of them says `any` of the rest.
+    fn speaks_of(&self, pcr: u8) -> bool {
+        let rules = self.rules;
+        let grub_kernel = self.boot.kernel().is_some_and(|kernel| kernel.pcr == 9);
+        match pcr {
+            2 | 3 => !rules.boot_programs.is_empty(),
+            4 => !rules.boot_programs.is_empty() || (!rules.kernel.is_empty() && !grub_kernel),
+            5 => !rules.disk.is_empty(),
+            7 => !rules.secure_boot_keys.is_empty() || !rules.authorities.is_empty(),
+            8 => match &rules.grub_commands {
+                Listed::Any => false,
+                Listed::These(_) => true,
+                Listed::Nothing => !rules.command_lines.is_empty(),
+            },
+            9 => {
+                let kernel = (!rules.kernel.is_empty() && grub_kernel) || !rules.initrd.is_empty();
+                !matches!(rules.files, Listed::Any) && (kernel || rules.files != Listed::Nothing)
+            }
+            11 => {
+                !rules.sections.is_empty()
+                    || !rules.kernel.is_empty()
+                    || !rules.command_lines.is_empty()
+                    || !rules.initrd.is_empty()
+            }
+            12 => !rules.command_lines.is_empty(),
+            13 => matches!(rules.files, Listed::These(_)),
+            14 => !rules.mok.is_empty(),
+            _ => false,
+        }
+    }
+
+    fn names(&mut self, event: &Event) -> bool {
+        let Some(digest) = event.digest(self.boot.bank).copied() else { return false };
+        let rules = self.rules;
+        match event.pcr() {
+            // Of the firmware's own registers the rules name no event; they are no part of a component that is covered here.
+            0 | 1 => true,
+            2..=4 => on(&rules.boot_programs, &digest) || (event.pcr() == 4 && on(&rules.kernel, &digest)),
+            5 => on(&rules.disk, &digest),
+            7 => self.names_in_secure_boot(event),
+            8 => self.names_text(event),
+            9 => match event.read().claimed() {
+                Some(Data::Tag { id: TAG_LOAD_OPTIONS, .. }) => self.is_right_line(event),
+                _ => [&rules.kernel[..], &rules.initrd, rules.files.these()].iter().any(|list| on(list, &digest)),
+            },
+            12 => self.is_right_line(event),
+            13 => on(rules.files.these(), &digest),
+            14 => on(&rules.mok, &digest),
+            _ => false,
+        }
+    }
+
+    fn names_in_secure_boot(&self, event: &Event) -> bool {
+        let reading = event.read();
+        let Some(Data::Variable(variable)) = reading.bound() else { return false };
+        let content = crate::crypto::sha256(&[variable.data]);
+        match event.kind() {
+            // The rule on the state of Secure Boot has its own finding.
+            EventType::VARIABLE_DRIVER_CONFIG if variable.name == "SecureBoot" => true,
+            EventType::VARIABLE_DRIVER_CONFIG => {
+                self.rules.secure_boot_keys.get(variable.name.as_str()).is_some_and(|list| list.contains(&content))
+            }
+            EventType::VARIABLE_AUTHORITY if variable.name == "SbatLevel" && self.rules.sbat.is_some() => true,
+            EventType::VARIABLE_AUTHORITY => self.rules.authorities.contains(&content),
+            _ => false,
+        }
+    }
+
+    /// A text of grub, or of an old stub: a right command line, the command that hands it on, or a command on the list.
+    fn names_text(&mut self, event: &Event) -> bool {
+        if self.lines.contains_key(&event.number()) {
+            return self.is_right_line(event);
+        }
+        let reading = event.read();
+        let Some(Data::Grub(grub)) = reading.bound() else { return false };
+        let handed_on = ["linux ", "linuxefi "].iter().find_map(|command| grub.text.strip_prefix(command));
+        let is_line = |line: &MeasuredLine| handed_on.is_some_and(|text| line.is(text));
+        let known =
+            self.boot.command_lines.iter().any(|line| self.lines.get(&line.event) == Some(&true) && is_line(line));
+        if known && grub.role == GrubRole::Command {
+            return true;
+        }
+        let (rules, text) = (self.rules, grub.text);
+        rules.grub_commands.these().iter().any(|p| p.matches(text, &rules.variables, &mut self.budget).is_some())
+    }
+
+    fn is_right_line(&self, event: &Event) -> bool {
+        self.lines.get(&event.number()).copied().unwrap_or(false)
+    }
+
+    /// Whether a pattern of the policy matches. An exact text needs only the digest; a pattern needs the text.
+    fn line(&mut self, measured: &MeasuredLine) -> bool {
+        let rules = self.rules;
+        for pattern in &rules.command_lines {
+            let text = measured.line.as_ref().map(CommandLine::text);
+            let variants = text.map(|text| [text.to_owned(), format!("BOOT_IMAGE={text}")]).into_iter().flatten();
+            let found = match pattern.exact() {
+                Some(text) => measured.is(text).then(Bindings::new),
+                None => variants
+                    .map(|text| pattern.matches(&text, &rules.variables, &mut self.budget))
+                    .find_map(|bindings| bindings),
+            };
+            // All lines must agree on what the variables stand for.
+            if let Some(found) = found
+                && self.bindings.as_ref().is_none_or(|before| *before == found)
+            {
+                self.bindings = Some(found);
+                self.given = pattern.exact().map(CommandLine::parse);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn unnamed_sections(&self) -> Vec<usize> {
+        let rules = self.rules;
+        let named = |section: &&crate::measured_boot::stub::Section| match section.name {
+            ".linux" => on(&rules.kernel, &section.digest),
+            ".initrd" => on(&rules.initrd, &section.digest),
+            ".cmdline" => self.lines.get(&section.event).copied().unwrap_or(false),
+            name => rules.sections.get(name).is_some_and(|list| on(list, &section.digest)),
+        };
+        let unnamed = self.boot.stub.sections.iter().filter(|section| !named(section)).map(|section| section.event);
+        unnamed.chain(self.boot.stub.unread.iter().copied()).collect()
+    }
+
+    /// The digest of what was started as the kernel.
+    fn kernel(&self) -> Option<PcrValue> {
+        let section = self.boot.stub.sections.iter().find(|section| section.name == ".linux");
+        section.map(|section| section.digest).or_else(|| self.boot.kernel().map(|kernel| kernel.digest))
+    }
+}
+
+/// Separators, and actions that each boot goes through: their digests are those of known bytes.
+fn is_common(event: &Event) -> bool {
+    event.is_digest_of(&[&[0; 4]]) || ACTIONS.iter().any(|action| event.is_digest_of(&[action.as_bytes()]))
+}
+
+fn on(list: &[MeasuredDigest], digest: &PcrValue) -> bool {
+    list.iter().any(|listed| listed.as_bytes() == digest.as_bytes())
+}

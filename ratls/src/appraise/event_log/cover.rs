@@ -1,0 +1,144 @@
+//! How much of boot, kernel and userspace the registers cover, and what matched (platforms.md §8.7).
+//!
+//! Full needs every register of a component: one that is ignored, open, or not confirmed makes the cover partial, and the note
+//! says which.
+
+use super::Covered;
+use super::account::{Account, Outcome};
+use super::ima::Files;
+use crate::appraise::levels::{Component, Cover, Matched, Named, Provenance};
+use crate::measured_boot::command_line::CommandLine;
+use crate::measured_boot::registers::{Layer, registers_of};
+use crate::measured_boot::words::shown;
+use crate::measured_boot::{Boot, State};
+use crate::policy::event_log::EventLogRules;
+
+/// Boot, kernel, userspace.
+pub(super) fn of(rules: Option<&EventLogRules>, boot: &Boot, account: Option<&Account>, files: Files) -> Vec<Covered> {
+    let compared = rules.zip(account);
+    let boot_cover = boot_row(boot, compared);
+    let kernel = kernel_row(boot, compared);
+    let userspace = userspace_row(boot, compared, kernel.cover, files);
+    vec![boot_cover, kernel, userspace]
+}
+
+type Compared<'a> = Option<(&'a EventLogRules, &'a Account)>;
+
+fn covered(component: Component, cover: Cover, matched: Matched) -> Covered {
+    Covered { component, cover, matched, says: Vec::new(), notes: Vec::new() }
+}
+
+/// Registers of a layer that are not accounted for in full, in words.
+fn gaps(boot: &Boot, account: Option<&Account>, layer: Layer) -> Vec<String> {
+    let gap = |pcr: u8| {
+        let register = boot.register(pcr)?;
+        match &register.state {
+            state if state.is_confirmed() => {}
+            State::NotQuoted | State::Unquoted => return Some(format!("PCR {pcr} is not quoted")),
+            _ => return Some(format!("the log does not explain PCR {pcr}")),
+        }
+        if boot.anomalies.iter().any(|anomaly| anomaly.pcr() == pcr) {
+            return Some(format!("the log of PCR {pcr} is odd"));
+        }
+        match account.map(|account| account.outcome(pcr)) {
+            None | Some(Outcome::Matched) => None,
+            Some(Outcome::Ignored) => Some(format!("PCR {pcr} is ignored")),
+            Some(Outcome::Open(events)) => {
+                Some(format!("{} events of PCR {pcr} are compared with nothing", events.len()))
+            }
+            Some(Outcome::Unexpected(events)) => Some(format!("{} events of PCR {pcr} are not expected", events.len())),
+        }
+    };
+    registers_of(layer).filter_map(gap).collect()
+}
+
+fn boot_row(boot: &Boot, compared: Compared<'_>) -> Covered {
+    let notes = gaps(boot, compared.map(|(_, account)| account), Layer::Boot);
+    let (cover, matched) = match (notes.is_empty(), compared) {
+        (true, Some(_)) => (Cover::Full, Matched::Digest(Provenance::Own)),
+        (true, None) => (Cover::Full, Matched::Nothing),
+        (false, Some((rules, _))) if !rules.secure_boot_keys.is_empty() => {
+            (Cover::Partial, Matched::Signer("the keys of Secure Boot".to_owned()))
+        }
+        (false, _) => (Cover::Partial, Matched::Nothing),
+    };
+    Covered { notes, ..covered(Component::Boot, cover, matched) }
+}
+
+/// The kernel's digest and its command line, in registers without a gap.
+fn kernel_row(boot: &Boot, compared: Compared<'_>) -> Covered {
+    let measured = boot.kernel().is_some() || boot.stub.sections.iter().any(|section| section.name == ".linux");
+    if !measured {
+        return Covered {
+            notes: vec!["no register that the log explains holds a kernel".to_owned()],
+            ..covered(Component::Kernel, Cover::None, Matched::Nothing)
+        };
+    }
+    let mut notes = gaps(boot, compared.map(|(_, account)| account), Layer::Kernel);
+    if boot.command_lines.is_empty() {
+        notes.push("its command line was not measured".to_owned());
+    }
+    if let Some((rules, account)) = compared {
+        if !account.kernel_listed {
+            notes.push("its digest is on no list".to_owned());
+        }
+        if rules.command_lines.is_empty() || !account.wrong_lines.is_empty() {
+            notes.push("its command line is compared with nothing".to_owned());
+        }
+    }
+    let (cover, matched) = match (notes.is_empty(), compared) {
+        (true, Some(_)) => (Cover::Full, Matched::Digest(Provenance::Own)),
+        (true, None) => (Cover::Full, Matched::Nothing),
+        (false, _) => (Cover::Partial, Matched::Nothing),
+    };
+    let line = line(boot, compared).map(|line| Named { what: "kernel command line", value: shown(line.text()) });
+    Covered { notes, says: line.into_iter().collect(), ..covered(Component::Kernel, cover, matched) }
+}
+
+fn line<'a>(boot: &'a Boot, compared: Compared<'a>) -> Option<&'a CommandLine> {
+    compared.map_or(boot.command_line(), |(_, account)| account.line.as_ref())
+}
+
+/// A verity root hash in a command line that matched, or else a list of IMA.
+fn userspace_row(boot: &Boot, compared: Compared<'_>, kernel: Cover, files: Files) -> Covered {
+    let root = line(boot, compared).and_then(|line| line.verity_root_hash());
+    if let (Some(root), Cover::Full) = (&root, kernel) {
+        let says = vec![Named { what: "dm-verity root hash", value: root.clone() }];
+        // A pattern that takes any root hash has compared none.
+        let matched = match compared {
+            Some((rules, _)) if pins(rules, root) => Matched::Digest(Provenance::Own),
+            _ => Matched::Nothing,
+        };
+        return Covered { says, ..covered(Component::Userspace, Cover::Full, matched) };
+    }
+    let (cover, matched, note) = match files {
+        Files::Matched(count) => (
+            Cover::PolicyBounded,
+            Matched::Digest(Provenance::Own),
+            format!(
+                "IMA measured {} under its policy, all of them listed; what the policy leaves out is not known",
+                entries(count)
+            ),
+        ),
+        Files::Replayed(count) => {
+            (Cover::Partial, Matched::Nothing, format!("IMA measured {}, not all of them compared", entries(count)))
+        }
+        Files::Nothing => (
+            Cover::None,
+            Matched::Nothing,
+            "no dm-verity root hash in a command line that matched, and no list of IMA".to_owned(),
+        ),
+    };
+    Covered { notes: vec![note], ..covered(Component::Userspace, cover, matched) }
+}
+
+fn entries(count: usize) -> String {
+    if count == 1 { "one file".to_owned() } else { format!("{count} files") }
+}
+
+/// Whether the policy names this root hash: in a text of its own, or as a listed value of a variable.
+fn pins(rules: &EventLogRules, root: &str) -> bool {
+    let names = |text: &str| text.to_ascii_lowercase().contains(root);
+    rules.command_lines.iter().any(|pattern| names(&pattern.to_string()))
+        || rules.variables.values().flatten().any(|value| names(value))
+}

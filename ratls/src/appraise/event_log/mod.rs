@@ -1,0 +1,90 @@
+//! What was booted, against what the policy accepts of it: the event log, the IMA list, and the quoted registers that confirm them.
+//!
+//! ```text
+//! account   each event of a judged register: which rule names it, if any
+//! rules     what the policy asks, in terms of meaning              --> findings
+//! ima       the files that IMA measured                            --> findings
+//! cover     how much of each component that is (platforms.md §8.7) --> Measured for the levels
+//! ```
+//!
+//! Assumes that the quote was verified. A log is believed only where a quoted register confirms it, and a text only where its
+//! hash is in that log. Because neither names nor prefixes are covered by any register, a rule about one event is worth
+//! nothing while the same register holds an event that no rule names: so such an event refuses (`L_EVENT`), unless the
+//! policy leaves the rest of the register open with the word `any`, and then nothing above "partial" is said.
+
+mod account;
+mod cover;
+mod ima;
+mod rules;
+#[cfg(test)]
+mod tests;
+
+use super::judge::Judge;
+use super::levels::{Component, Cover, Matched, Named};
+use crate::evidence::event_log::EventLog;
+use crate::evidence::ima::ImaList;
+use crate::evidence::tpm::PcrValues;
+use crate::measured_boot::Boot;
+use crate::policy::EventLogRules;
+use crate::verify::VerifiedEvidence;
+use account::Account;
+
+/// What a guest's TPM quoted, and the records that it sent with it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Records<'a> {
+    pub(super) quoted: &'a PcrValues,
+    pub(super) log: Option<&'a EventLog>,
+    pub(super) ima: Option<&'a ImaList>,
+}
+
+/// What the registers say about one component.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Covered {
+    pub(super) component: Component,
+    pub(super) cover: Cover,
+    pub(super) matched: Matched,
+    pub(super) says: Vec<Named>,
+    pub(super) notes: Vec<String>,
+}
+
+/// What came with verified evidence; `None` where no TPM quoted anything.
+pub(super) fn records(evidence: &VerifiedEvidence) -> Option<Records<'_>> {
+    let parts = evidence.parts();
+    evidence.tpm().map(|tpm| Records { quoted: tpm.pcrs(), log: parts.event_log(), ima: parts.ima_list() })
+}
+
+/// Judges the records. Without rules nothing is compared, and only what is odd is told. The result has boot, kernel and
+/// userspace, in this order; of firmware these registers say nothing that counts.
+pub(super) fn appraise(
+    judge: &mut Judge<'_>,
+    rules: Option<&EventLogRules>,
+    records: Option<Records<'_>>,
+) -> Vec<Covered> {
+    let Some(records) = records else {
+        if rules.is_some() {
+            let help = "the policy has rules about the event log; the guest showed no TPM that quotes registers";
+            judge.fatal("L_ABSENT", "event log", "no quote", "a quote and an event log", help);
+        }
+        return Vec::new();
+    };
+    let boot = records.log.and_then(|log| {
+        let boot = Boot::interpret(log, records.quoted.bank(), Some(records.quoted))?;
+        Some((log, boot))
+    });
+    let Some((log, boot)) = boot else {
+        if rules.is_some() {
+            let seen = if records.log.is_some() { "digests of another bank than was quoted" } else { "no event log" };
+            let help = "the guest's configuration says whether it sends its event log";
+            judge.fatal("L_ABSENT", "event log", seen, format!("an event log of bank {}", records.quoted.bank()), help);
+        }
+        return Vec::new();
+    };
+    let account = rules.map(|rules| Account::of(rules, log, &boot));
+    rules::confirmed(judge, rules, &boot);
+    if let (Some(rules), Some(account)) = (rules, &account) {
+        rules::hold(judge, rules, &boot, account);
+    }
+    let line = account.as_ref().map_or(boot.command_line(), |account| account.line.as_ref());
+    let files = ima::appraise(judge, rules, records, &boot, line);
+    cover::of(rules, &boot, account.as_ref(), files)
+}

@@ -1,0 +1,212 @@
+//! A text with named variables: `/vmlinuz-${version} root=UUID=${root} ro`.
+//!
+//! A variable stands for one word or a part of one: no blank, no quote, no equals sign, at least one character. So it can never
+//! bring in a word of its own. The same name is the same value everywhere in a pattern, and where the policy lists
+//! the values of a name, it is one of those.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Variables in a pattern; matching tries every way to cut a text, so their number is kept small.
+const MAX_VARIABLES: usize = 16;
+/// Longest text that is matched. COMMAND_LINE_SIZE of Linux on x86 is 2,048; grub's menu entries are longer.
+const MAX_TEXT: usize = 16_384;
+
+/// A pattern that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    text: String,
+    pieces: Vec<Piece>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Variable(String),
+}
+
+/// Work that matching may still do, for all patterns and all texts of one guest: the texts are the guest's.
+#[derive(Debug)]
+pub struct Budget(usize);
+
+impl Budget {
+    /// Enough for a thousand texts of a thousand bytes that almost match; a fraction of a second.
+    pub fn new() -> Budget {
+        Budget(1 << 20)
+    }
+
+    fn spend(&mut self) -> bool {
+        match self.0.checked_sub(1) {
+            Some(left) => {
+                self.0 = left;
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Budget::new()
+    }
+}
+
+/// Values that variables have, or may have.
+pub type Values = BTreeMap<String, Vec<String>>;
+/// What each variable stood for.
+pub type Bindings = BTreeMap<String, String>;
+
+impl Pattern {
+    /// `Err` says what is wrong, for the policy's error.
+    pub(super) fn parse(text: &str) -> Result<Pattern, &'static str> {
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("${") {
+            let Some((name, after)) = after.split_once('}') else { return Err("a variable that ends: ${name}") };
+            let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+            if !plain {
+                return Err("a variable named with letters, digits and underscores: ${name}");
+            }
+            match (before.is_empty(), pieces.last()) {
+                (true, Some(Piece::Variable(_))) => return Err("a text between two variables"),
+                (true, _) => {}
+                (false, _) => pieces.push(Piece::Text(before.to_owned())),
+            }
+            pieces.push(Piece::Variable(name.to_owned()));
+            rest = after;
+        }
+        if !rest.is_empty() {
+            pieces.push(Piece::Text(rest.to_owned()));
+        }
+        if pieces.is_empty() {
+            return Err("a text");
+        }
+        if pieces.iter().filter(|piece| matches!(piece, Piece::Variable(_))).count() > MAX_VARIABLES {
+            return Err("at most 16 variables");
+        }
+        Ok(Pattern { text: text.to_owned(), pieces })
+    }
+
+    /// The text, where there are no variables in it.
+    pub fn exact(&self) -> Option<&str> {
+        match self.pieces.as_slice() {
+            [Piece::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    pub(super) fn variables(&self) -> impl Iterator<Item = &str> {
+        self.pieces.iter().filter_map(|piece| match piece {
+            Piece::Variable(name) => Some(name.as_str()),
+            Piece::Text(_) => None,
+        })
+    }
+
+    /// What the variables stand for if this is the text. `listed` are the values that the policy allows. Nothing matches when the
+    /// budget is spent.
+    pub fn matches(&self, text: &str, listed: &Values, budget: &mut Budget) -> Option<Bindings> {
+        let mut bindings = Bindings::new();
+        (text.len() <= MAX_TEXT && fits(&self.pieces, text, listed, &mut bindings, budget)).then_some(bindings)
+    }
+}
+
+fn fits(pieces: &[Piece], text: &str, listed: &Values, bindings: &mut Bindings, budget: &mut Budget) -> bool {
+    let Some((first, rest)) = pieces.split_first() else { return text.is_empty() };
+    match first {
+        Piece::Text(wanted) => {
+            text.strip_prefix(wanted.as_str()).is_some_and(|text| fits(rest, text, listed, bindings, budget))
+        }
+        Piece::Variable(name) => {
+            if let Some(value) = bindings.get(name).cloned() {
+                return text.strip_prefix(&value).is_some_and(|text| fits(rest, text, listed, bindings, budget));
+            }
+            let longest = text.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '=')).unwrap_or(text.len());
+            // The longest first: what follows a variable is mostly a blank or the end.
+            let mut ends = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= longest);
+            let ends: Vec<usize> = ends.by_ref().collect();
+            for (value, text) in ends.into_iter().rev().filter_map(|end| text.split_at_checked(end)) {
+                if !budget.spend() {
+                    return false;
+                }
+                if listed.get(name).is_some_and(|values| !values.iter().any(|v| v == value)) {
+                    continue;
+                }
+                bindings.insert(name.clone(), value.to_owned());
+                if fits(rest, text, listed, bindings, budget) {
+                    return true;
+                }
+                bindings.remove(name);
+            }
+            false
+        }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &str, text: &str) -> Option<Vec<(String, String)>> {
+        let pattern = Pattern::parse(pattern).unwrap();
+        pattern.matches(text, &Values::new(), &mut Budget::new()).map(|bindings| bindings.into_iter().collect())
+    }
+
+    fn pair(name: &str, value: &str) -> (String, String) {
+        (name.to_owned(), value.to_owned())
+    }
+
+    #[test]
+    fn a_variable_is_a_part_of_one_word() {
+        let pattern = "/vmlinuz-${version} root=UUID=${root} ro";
+        let wanted = vec![pair("root", "ab-12"), pair("version", "6.8.0-45")];
+        assert_eq!(matches(pattern, "/vmlinuz-6.8.0-45 root=UUID=ab-12 ro"), Some(wanted));
+        for text in [
+            "/vmlinuz-6.8.0-45 root=UUID= ro",
+            "/vmlinuz-6.8.0-45 root=UUID=ab rd.break ro",
+            "/vmlinuz-6.8.0-45 root=UUID=ab\tinit=/bin/sh ro",
+            "/vmlinuz-6.8.0-45 root=UUID=ab\" \"ro ro",
+            "/vmlinuz-6.8.0-45 root=UUID=ab ro ro",
+            "/vmlinuz-6.8.0-45 root=UUID=ab=c ro",
+            "x/vmlinuz-6.8.0-45 root=UUID=ab ro",
+        ] {
+            assert_eq!(matches(pattern, text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn one_name_is_one_value_and_one_of_those_that_are_listed() {
+        assert!(matches("a-${v} b-${v}", "a-1 b-1").is_some());
+        assert!(matches("a-${v} b-${v}", "a-1 b-2").is_none());
+        let pattern = Pattern::parse("linux-${v}").unwrap();
+        let listed = Values::from([("v".to_owned(), vec!["6.1".to_owned(), "6.8".to_owned()])]);
+        assert!(pattern.matches("linux-6.8", &listed, &mut Budget::new()).is_some());
+        assert!(pattern.matches("linux-6.9", &listed, &mut Budget::new()).is_none());
+    }
+
+    #[test]
+    fn a_text_that_takes_forever_spends_the_budget_and_matches_nothing() {
+        let pattern = Pattern::parse("${a}x${b}x${c}x${d}x${e}x${f}x${g}x${h}").unwrap();
+        let (mut text, mut budget) = ("x".repeat(4_000), Budget::new());
+        assert!(pattern.matches(&text, &Values::new(), &mut budget).is_some());
+        text.push('=');
+        assert_eq!(pattern.matches(&text, &Values::new(), &mut budget), None);
+        assert_eq!(budget.0, 0);
+        assert_eq!(pattern.matches("axbxcxdxexfxgxh", &Values::new(), &mut budget), None);
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused() {
+        for text in ["", "${", "${}", "${a b}", "${a}${b}"] {
+            assert!(Pattern::parse(text).is_err(), "{text}");
+        }
+        assert!(Pattern::parse(&(0..17).map(|i| format!("${{v{i}}} ")).collect::<String>()).is_err());
+        assert_eq!(Pattern::parse("ro $x {y}").unwrap().exact(), Some("ro $x {y}"));
+    }
+}
