@@ -18,7 +18,7 @@ use ratls::bundle::Bundle;
 use ratls::endorsement::TrustAnchors;
 use ratls::policy::AppraisalPolicy;
 use ratls::time::UnixTime;
-use ratls::verify::{Channel, Connection, VerifyError, verify_connection};
+use ratls::verify::{Channel, Connection, Part, VerifyError, verify_connection};
 use ratls::wire::attest::{Attest, features};
 use ratls::wire::control::{Close, CloseCode, Mode, Open, RefuseCode};
 use ratls::wire::frame::FrameType;
@@ -27,6 +27,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::client::TlsStream;
 
+use crate::evidence::{self, AskError, Known};
 use crate::open::OpenError;
 use crate::pool::{Lease, Pool};
 
@@ -57,6 +58,8 @@ pub struct Target {
     pub tls: Arc<ClientConfig>,
     pub policy: Option<Arc<AppraisalPolicy>>,
     pub anchors: Arc<TrustAnchors>,
+    /// What earlier connections brought and later ones need not ask for.
+    pub known: Arc<Known>,
     pub token: Option<Vec<u8>>,
     pub deadlines: Deadlines,
     /// Where a refused connection is closed, so that nobody waits for it.
@@ -72,6 +75,9 @@ pub struct Shown {
     bind: ratls::binding::Bind32,
     attest: Frame,
     received: UnixTime,
+    /// What was asked for beside the ATTEST, for a bundle.
+    parts: Vec<Part>,
+    proven: bool,
 }
 
 /// The only place where a clock is read for verification.
@@ -120,6 +126,8 @@ impl Target {
             bind: handshake.bind,
             attest,
             received: now(),
+            parts: vec![],
+            proven: false,
         })
     }
 
@@ -148,9 +156,18 @@ impl Target {
 
     /// An attested stream, or every reason why not.
     pub async fn attested(&self) -> Result<AttestedStream, OpenError> {
-        let shown = self.show().await?;
+        let mut shown = self.show().await?;
         let address = shown.address.clone();
-        match shown.judge(self.policy.as_deref(), &self.anchors) {
+        let result = match shown.result(self).await {
+            Ok(result) => result,
+            Err(error) => {
+                if let Some(close) = error.close() {
+                    self.tasks.spawn("close", shown.framed.close_owned(close));
+                }
+                return Err(evidence_missing(&address, error));
+            }
+        };
+        match shown.judged(result) {
             Ok(stream) => Ok(stream),
             Err((framed, result)) => {
                 let ids: Vec<&str> =
@@ -168,22 +185,35 @@ impl Shown {
         Connection { leaf_certificate: &self.leaf_certificate, bind: self.bind, attest: &self.attest.body }
     }
 
-    /// The verdict on this connection. Without a policy nothing is accepted.
-    pub fn result(&self, policy: Option<&AppraisalPolicy>, anchors: &TrustAnchors) -> AttestationResult {
-        match verify_connection(&self.facts(), anchors, self.received) {
-            Ok((evidence, _)) => appraise(policy, evidence),
-            Err(error) => refusal(&error, self.received),
+    /// The verdict on this connection, after the guest was asked for what it needs beside the ATTEST. Without a policy nothing is
+    /// accepted. An error is the connection's; what the guest did wrong is a verdict.
+    pub async fn result(&mut self, target: &Target) -> Result<AttestationResult, FramingError> {
+        let (policy, anchors) = (target.policy.as_deref(), &*target.anchors);
+        let evidence = match verify_connection(&self.facts(), anchors, self.received) {
+            Ok((evidence, _)) => evidence,
+            Err(error) => return Ok(refusal(&error, self.received)),
+        };
+        let by = Instant::now() + target.deadlines.attest;
+        let asked = timeout_at(by, evidence::complete(&mut self.framed, evidence, policy, anchors, &target.known));
+        match asked.await {
+            Ok(Ok(complete)) => {
+                (self.parts, self.proven) = (complete.parts, complete.proven);
+                Ok(appraise(policy, complete.evidence))
+            }
+            Ok(Err(AskError::Framing(error))) => Err(error),
+            Ok(Err(AskError::Guest(finding))) => {
+                Ok(AttestationResult::refusal(finding, Channel::Exporter, None, self.received))
+            }
+            Err(_) => {
+                Err(io::Error::new(io::ErrorKind::TimedOut, "the guest did not answer WANT or CRED in time").into())
+            }
         }
     }
 
-    /// Turns into a stream that may carry application bytes, if the policy accepts.
+    /// Turns into a stream that may carry application bytes, if that was accepted.
     #[allow(clippy::result_large_err)]
-    fn judge(
-        self,
-        policy: Option<&AppraisalPolicy>,
-        anchors: &TrustAnchors,
-    ) -> Result<AttestedStream, (Framed<Tls>, AttestationResult)> {
-        match self.result(policy, anchors).into_accepted() {
+    fn judged(self, result: AttestationResult) -> Result<AttestedStream, (Framed<Tls>, AttestationResult)> {
+        match result.into_accepted() {
             Ok(accepted) => {
                 let attest = Attest::parse(&self.attest.body).ok();
                 let (offered, pool_idle_ms) = attest.map_or((0, 0), |attest| (attest.features, attest.pool_idle_ms));
@@ -200,11 +230,11 @@ impl Shown {
     pub fn bundle(&self) -> Bundle {
         Bundle {
             attest: self.attest.body.to_vec(),
-            parts: Default::default(),
+            parts: self.parts.iter().map(|part| (*part.digest(), part.bytes().to_vec())).collect(),
             leaf_certificate: self.leaf_certificate.to_vec(),
             bind: self.bind,
             received: self.received,
-            witnessed_ak: false,
+            witnessed_ak: self.proven,
         }
     }
 

@@ -51,6 +51,7 @@ impl Guest {
             tls: Arc::new(tls),
             policy: Some(Arc::new(config.policy.policy)),
             anchors: Arc::new(config.policy.anchors),
+            known: Arc::default(),
             token: config.token.as_ref().map(|token| token.as_bytes().to_vec()),
             deadlines: Deadlines {
                 connect: limits.connect,

@@ -30,11 +30,11 @@ async fn inspect(args: InspectArgs) -> Output {
         }
     };
     let subject = args.guest.to_string();
-    let target = match target(args.guest, policy.clone(), anchors) {
+    let target = match target(args.guest, policy, anchors) {
         Ok(target) => target,
         Err(error) => return tools::failed(EXIT_USAGE, error.as_ref(), "Give the guest as HOST:PORT."),
     };
-    let shown = match target.show().await {
+    let mut shown = match target.show().await {
         Ok(shown) => shown,
         Err(error) => {
             // A CLOSE may be on its way.
@@ -46,7 +46,12 @@ async fn inspect(args: InspectArgs) -> Output {
             );
         }
     };
-    let result = shown.result(policy.as_deref(), &target.anchors);
+    let result = match shown.result(&target).await {
+        Ok(result) => result,
+        Err(error) => {
+            return tools::failed(EXIT_UNREACHABLE, &error, "The guest did not answer what belongs to its evidence.");
+        }
+    };
     let mut output = tools::inspect_view::output_with_html(&result, args.json, args.html.as_deref(), &subject);
     if let Some(path) = &args.save
         && let Err(error) = std::fs::write(path, shown.bundle().encode())
@@ -79,6 +84,7 @@ fn target(
         tls: Arc::new(client_config(None)?),
         policy,
         anchors: Arc::new(anchors),
+        known: Arc::default(),
         token: None,
         deadlines: Deadlines {
             connect: Duration::from_secs(10),

@@ -2,7 +2,9 @@
 
 pub mod cli;
 pub mod config;
+mod credential;
 pub mod dial;
+pub mod evidence;
 pub mod front;
 pub mod guest;
 pub mod inspect;

@@ -169,7 +169,7 @@ impl AttestationResult {
         self.at
     }
 
-    /// Until when the verdict may be relied on: the policy's `max_age`, the certificate's end, the revocation list's next
+    /// Until when the verdict may be relied on: the policy's `max_age`, the first certificate's end, the revocation list's next
     /// update, whichever comes first. `None` for everything but an acceptance.
     pub fn expires(&self) -> Option<UnixTime> {
         let (Verdict::Accepted, Some(policy), Some(evidence)) = (self.verdict, &self.policy, &self.evidence) else {
@@ -178,7 +178,7 @@ impl AttestationResult {
         let max_age = i64::try_from(policy.max_age.as_secs()).expect("a policy's max_age is at most a week");
         let by_policy = UnixTime::from_secs(self.at.as_secs().saturating_add(max_age));
         let vek = evidence.report().vek();
-        let by_key = by_policy.min(vek.not_after());
+        let by_key = by_policy.min(evidence.not_after());
         Some(match vek.crl() {
             CrlStatus::Checked { next_update } => by_key.min(next_update),
             CrlStatus::Absent => by_key,

@@ -43,6 +43,7 @@ pub(crate) fn target_under(address: SocketAddr, policy: &PolicyText) -> Target {
         server_name: name("guest.example"),
         tls: Arc::new(client_config(None).expect("a configuration")),
         policy: Some(Arc::new(policy)),
+        known: Arc::default(),
         anchors: Arc::new(anchors()),
         token: None,
         deadlines: DEADLINES,

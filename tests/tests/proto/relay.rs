@@ -238,9 +238,9 @@ async fn proto_r4_refuses_a_report_of_a_guest_with_the_same_measurement_on_anoth
 #[tokio::test]
 async fn proto_r5_refuses_an_attest_that_was_recorded_on_an_accepted_connection() {
     let guest = Genuine::start().await;
-    let recorded = target(guest.address).show().await.unwrap();
-    let accepting = AppraisalPolicy::parse(&policy().text(), "policy.toml").unwrap();
-    assert_eq!(recorded.result(Some(&accepting), &anchors()).verdict(), Verdict::Accepted);
+    let client = target(guest.address);
+    let mut recorded = client.show().await.unwrap();
+    assert_eq!(recorded.result(&client).await.unwrap().verdict(), Verdict::Accepted);
     let attest = recorded.bundle().attest;
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
