@@ -29,7 +29,7 @@ fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
 #[test]
 fn every_example_is_a_policy_and_only_the_simulated_one_names_a_simulator() {
     let examples = files("examples/policies", "toml");
-    assert!(examples.len() >= 3);
+    assert!(examples.len() >= 7);
     for path in examples {
         let text = fs::read_to_string(&path).unwrap();
         let policy = AppraisalPolicy::parse(&text, &path.display().to_string()).unwrap_or_else(|e| panic!("{e}"));
@@ -58,6 +58,13 @@ fn every_key_is_documented() {
             "{base}identity = \"any\"\n[snp]\nmeasurements = [\"{digest}\"]\nsigning_keys = [\"vcek\"]\nminimum_tcb.turin.x = 1"
         ),
         format!("{base}identity = \"any\"\n{snp}[endorsements]\nx = 1\n"),
+        format!("{base}identity.tpm.x = 1\n"),
+        format!("{}identity = \"any\"\n{snp}[tpm]\nx = 1\n", base.replace("snp", "gcp-snp")),
+        format!("{}identity = \"any\"\n{snp}[tpm.pcrs]\nx = 1\n", base.replace("snp", "gcp-snp")),
+        format!("{}identity = \"any\"\n{snp}[azure]\nx = 1\n", base.replace("snp", "azure-snp")),
+        format!("{}identity = \"any\"\n{snp}[gcp]\nx = 1\n", base.replace("snp", "gcp-snp")),
+        format!("{}identity = \"any\"\n{snp}[aws]\nx = 1\n", base.replace("snp", "aws-snp")),
+        format!("{}identity = \"any\"\n{snp}[svsm]\nx = 1\n", base.replace("snp", "svsm-snp")),
         format!("{base}identity = \"any\"\n{snp}[roots]\nx = 1\n"),
         format!("{base}identity = \"any\"\n{snp}[guest]\nx = 1\n"),
         format!("{base}identity = \"any\"\n{snp}[freshness]\nx = 1\n"),
@@ -65,8 +72,14 @@ fn every_key_is_documented() {
         let error = AppraisalPolicy::parse(&text, "p").unwrap_err();
         let PolicyProblem::UnknownKey { known } = error.problem() else { panic!("{error}") };
         for key in known.split(", ") {
-            let documented =
-                [format!("`{key}`"), format!("] {key}`"), format!("[{key}]"), format!(".{key}."), format!("[{key}.")];
+            let documented = [
+                format!("`{key}`"),
+                format!("] {key}`"),
+                format!("[{key}]"),
+                format!(".{key}."),
+                format!("[{key}."),
+                format!(".{key}]`"),
+            ];
             assert!(documented.iter().any(|form| docs.contains(form)), "docs/policy.md does not name {key}");
         }
     }
@@ -95,5 +108,5 @@ fn is_id(word: &str) -> bool {
     let (stage, rest) = word.split_at_checked(2).unwrap_or_default();
     matches!(stage, "R_" | "E_" | "B_" | "I_" | "P_" | "C_" | "S_" | "Q_" | "H_")
         && !rest.is_empty()
-        && rest.bytes().all(|b| b.is_ascii_uppercase() || b == b'_')
+        && rest.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_')
 }

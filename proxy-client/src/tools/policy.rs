@@ -48,28 +48,36 @@ pub enum LoadError {
     NotText { path: PathBuf },
     #[error(transparent)]
     Policy(#[from] PolicyError),
-    #[error("{}: roots.simulator: the file cannot be used", policy.display())]
-    RootFile { policy: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("{}: roots.simulator: {} is no root", policy.display(), root.display())]
-    Root { policy: PathBuf, root: PathBuf, source: AnchorError },
+    #[error("{}: {key}: the file cannot be used", policy.display())]
+    RootFile { policy: PathBuf, key: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
+    #[error("{}: {key}: {} is no root", policy.display(), root.display())]
+    Root { policy: PathBuf, key: &'static str, root: PathBuf, source: AnchorError },
 }
 
-/// Reads a policy file and the simulator's root that it may name, relative to the policy's own folder.
+/// Reads a policy file and the roots that it may name, relative to the policy's own folder.
 pub fn load(path: &Path) -> Result<LoadedPolicy, LoadError> {
     let boxed = |e: ReadFileError| -> Box<dyn std::error::Error + Send + Sync> { Box::new(e) };
     let bytes = input::read(path, MAX_POLICY_BYTES).map_err(|e| LoadError::File(boxed(e)))?;
     let text = String::from_utf8(bytes).map_err(|_| LoadError::NotText { path: path.to_owned() })?;
     let policy = AppraisalPolicy::parse(&text, &path.display().to_string())?;
+    let named = |key: &'static str, name: &str| -> Result<(PathBuf, Vec<u8>), LoadError> {
+        let root = path.parent().unwrap_or(Path::new("")).join(name);
+        let bytes = input::read(&root, MAX_ROOT_BYTES).map_err(|e| LoadError::RootFile {
+            policy: path.to_owned(),
+            key,
+            source: boxed(e),
+        })?;
+        Ok((root, bytes))
+    };
+    let refused = |key, root| move |source| LoadError::Root { policy: path.to_owned(), key, root, source };
     let mut anchors = TrustAnchors::amd();
     if let Some(name) = policy.anchors_needed() {
-        let root = path.parent().unwrap_or(Path::new("")).join(name);
-        let bytes = input::read(&root, MAX_ROOT_BYTES)
-            .map_err(|e| LoadError::RootFile { policy: path.to_owned(), source: boxed(e) })?;
-        anchors = anchors.with_simulator_root(&bytes).map_err(|source| LoadError::Root {
-            policy: path.to_owned(),
-            root: root.clone(),
-            source,
-        })?;
+        let (root, bytes) = named("roots.simulator", name)?;
+        anchors = anchors.with_simulator_root(&bytes).map_err(refused("roots.simulator", root))?;
+    }
+    if let Some(name) = policy.gce_firmware_root() {
+        let (root, bytes) = named("gcp.endorsement_root", name)?;
+        anchors = anchors.with_gce_firmware_root(&bytes).map_err(refused("gcp.endorsement_root", root))?;
     }
     Ok(LoadedPolicy { policy, anchors })
 }

@@ -8,7 +8,7 @@ use super::finding::Severity;
 use super::judge::Judge;
 use super::snp::one_of;
 use crate::binding::{Statement, UpstreamScope};
-use crate::policy::AppraisalPolicy;
+use crate::policy::{AppraisalPolicy, StaleReport};
 use crate::verify::{Channel, Freshness, VerifiedEvidence};
 
 /// Checks that hold under every policy and without one.
@@ -83,9 +83,18 @@ fn channel(judge: &mut Judge<'_>, evidence: &VerifiedEvidence) {
         Freshness::None => "unknown",
     };
     let file = evidence.channel() == Channel::None;
-    let severity = if judge.policy().is_some() && !file { Severity::Fatal } else { Severity::Warning };
+    // The user may accept an old paravisor's report where the quote is of now (decision 11: its levels stay at 0).
+    let old_paravisor = evidence.hcl().is_some_and(|claims| claims.user_data.is_none())
+        && evidence.tpm().is_some_and(|tpm| tpm.freshness() == Freshness::Connect)
+        && judge.policy().is_some_and(accepts_stale_report);
+    let fatal = judge.policy().is_some() && !file && !old_paravisor;
+    let severity = if fatal { Severity::Fatal } else { Severity::Warning };
     let help = if file { "use `evident-client inspect` for a live guest" } else { "connect again with ALPN evident/1" };
     judge.add("R_FRESH", severity, "freshness", seen, "signed by hardware for this connection", help);
+}
+
+fn accepts_stale_report(policy: &AppraisalPolicy) -> bool {
+    policy.clouds().azure.as_ref().is_some_and(|azure| azure.stale_report == StaleReport::AcceptOfUnknownAge)
 }
 
 fn upstream(judge: &mut Judge<'_>, statement: &Statement) {

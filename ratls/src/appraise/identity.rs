@@ -3,8 +3,11 @@
 use super::finding::Severity;
 use super::judge::Judge;
 use super::snp::one_of;
+use crate::binding::Profile;
+use crate::endorsement::AkIdentity;
 use crate::evidence::snp::{Report, SigningKey};
-use crate::policy::{IdentityRule, IdentityRules, LaunchIdentity};
+use crate::policy::{IdentityRule, IdentityRules, LaunchIdentity, TpmIdentity};
+use crate::verify::VerifiedEvidence;
 
 /// What an accepted identity rests on. Where several rules held, the first of this order is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -16,6 +19,8 @@ pub enum Identity {
     Pinned,
     /// An ID block that the owner's key signed.
     Owner,
+    /// A vTPM of the policy's list, by the word of whoever vouches for it.
+    Tpm,
     /// The policy says that anybody will do.
     Any,
     /// No policy, or its rule does not hold.
@@ -28,6 +33,7 @@ impl Identity {
             Identity::Platform => "platform",
             Identity::Pinned => "pinned",
             Identity::Owner => "owner",
+            Identity::Tpm => "tpm",
             Identity::Any => "any",
             Identity::None => "none",
         }
@@ -35,18 +41,20 @@ impl Identity {
 }
 
 /// All rules of the table must hold.
-pub(super) fn appraise(judge: &mut Judge<'_>, rule: &IdentityRule, report: &Report) -> Identity {
+pub(super) fn appraise(judge: &mut Judge<'_>, rule: &IdentityRule, evidence: &VerifiedEvidence) -> Identity {
     match rule {
         IdentityRule::Any => {
-            let help = "anybody's guest with this measurement passes; name chip_ids, report_ids or launch_identity";
+            let help =
+                "anybody's guest with this measurement passes; name chip_ids, report_ids, launch_identity or tpm";
             judge.add("I_ANY", Severity::Warning, "identity", "identity = \"any\"", "an identity rule", help);
             Identity::Any
         }
-        IdentityRule::All(rules) => all(judge, rules, report),
+        IdentityRule::All(rules) => all(judge, rules, evidence),
     }
 }
 
-fn all(judge: &mut Judge<'_>, rules: &IdentityRules, report: &Report) -> Identity {
+fn all(judge: &mut Judge<'_>, rules: &IdentityRules, evidence: &VerifiedEvidence) -> Identity {
+    let report = evidence.report().report();
     let mut held = Vec::new();
     let mut failed = false;
     let mut note = |identity, holds: bool| if holds { held.push(identity) } else { failed = true };
@@ -64,6 +72,9 @@ fn all(judge: &mut Judge<'_>, rules: &IdentityRules, report: &Report) -> Identit
     if let Some(launch) = &rules.launch_identity {
         note(Identity::Owner, launch_identity(judge, launch, report));
     }
+    if let Some(wanted) = &rules.tpm {
+        note(Identity::Tpm, tpm(judge, wanted, evidence));
+    }
     match held.first() {
         Some(identity) if !failed => *identity,
         _ => Identity::None,
@@ -80,6 +91,63 @@ fn chip_id(judge: &mut Judge<'_>, accepted: &[crate::evidence::snp::ChipId], rep
     if !holds {
         let help = "the guest runs on another machine than the policy lists; add the chip if it is yours";
         judge.fatal("I_CHIP", "chip_id", report.chip_id(), one_of(accepted), help);
+    }
+    holds
+}
+
+/// Each list speaks of one platform's evidence; at least one must speak of this one's, and all that do must hold.
+fn tpm(judge: &mut Judge<'_>, wanted: &TpmIdentity, evidence: &VerifiedEvidence) -> bool {
+    const HELP: &str = "this is another machine's vTPM than the policy lists, or nobody vouches for it";
+    let vouched = evidence.tpm().filter(|tpm| tpm.link().anchor().is_some());
+    let mut asked = 0;
+    let mut holds = true;
+    let mut compare = |judge: &mut Judge<'_>, subject, seen: Option<String>, accepted: Vec<String>| {
+        asked += 1;
+        if !seen.as_ref().is_some_and(|seen| accepted.contains(seen)) {
+            holds = false;
+            let seen = seen.unwrap_or_else(|| "none that anybody vouches for".to_owned());
+            judge.fatal("I_TPM", subject, seen, one_of(&accepted), HELP);
+        }
+    };
+    if let Some(names) = &wanted.ak_names {
+        let seen = vouched.and_then(|tpm| tpm.ak()).map(|ak| hex::encode(ak.name().as_bytes()));
+        compare(judge, "AK name", seen, names.iter().map(hex::encode).collect());
+    }
+    match evidence.profile() {
+        Profile::AzureSnp => {
+            if let Some(ids) = &wanted.azure_vm_ids {
+                let id = evidence.hcl().and_then(|claims| claims.configuration.vm_unique_id.as_ref());
+                compare(judge, "vmUniqueId", id.map(|id| id.to_ascii_lowercase()), ids.clone());
+            }
+        }
+        Profile::GcpSnp => {
+            if let Some(ids) = &wanted.gce_instance_ids {
+                let id = vouched.and_then(|tpm| tpm.proof().certificate()).and_then(|ak| match ak.identity() {
+                    AkIdentity::Gce(instance) => Some(instance.instance_id().to_string()),
+                    AkIdentity::Azure(_) => None,
+                });
+                compare(judge, "instance id", id, ids.iter().map(u64::to_string).collect());
+            }
+        }
+        Profile::AwsSnp => {
+            if let Some(ids) = &wanted.ec2_instance_ids {
+                let module = vouched.and_then(|tpm| tpm.document()).map(|document| document.document().module_id());
+                // The instance, then the TPM: i-01234567890abcdef-tpm0000000000000000.
+                let id = module.and_then(|module| module.rsplit_once("-tpm")).map(|(instance, _)| instance.to_owned());
+                compare(judge, "module_id", id, ids.clone());
+            }
+        }
+        Profile::Snp | Profile::SvsmSnp => {}
+    }
+    if asked == 0 {
+        holds = false;
+        judge.fatal(
+            "I_TPM",
+            "vTPM",
+            format!("evidence of {}", evidence.profile()),
+            "a platform that the policy's [identity.tpm] speaks of",
+            HELP,
+        );
     }
     holds
 }

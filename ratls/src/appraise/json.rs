@@ -3,8 +3,9 @@
 //! Nothing secret is in a result, so nothing is left out: exporter values never reach this folder.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::platform_json;
 use super::result::AttestationResult;
 use super::tables;
 use crate::endorsement::CrlStatus;
@@ -19,7 +20,10 @@ impl Serialize for AttestationResult {
         map.serialize_entry("profile", &self.profile)?;
         map.serialize_entry("simulated", &self.simulated())?;
         map.serialize_entry("channel", self.channel.as_str())?;
-        map.serialize_entry("freshness", &json!({"hw": self.hw_freshness().as_str(), "tpm": "none"}))?;
+        map.serialize_entry(
+            "freshness",
+            &json!({"hw": self.hw_freshness().as_str(), "tpm": self.tpm_freshness().as_str()}),
+        )?;
         map.serialize_entry("identity", self.identity.as_str())?;
         map.serialize_entry("levels", &tables::to_json(self.levels()))?;
         map.serialize_entry("levels_if_fresh", &tables::to_json(self.levels_if_fresh()))?;
@@ -45,17 +49,20 @@ fn evidence(evidence: Option<&VerifiedEvidence>) -> Value {
     match evidence {
         None => json!({}),
         Some(evidence) => {
-            let mut parts = json!({"snp": snp(evidence.report())});
+            let mut parts = Map::new();
+            parts.insert("snp".to_owned(), snp(evidence.report()));
+            platform_json::add(&mut parts, evidence);
             if let Some(statement) = evidence.statement() {
-                parts["statement"] = json!({
+                let shown = json!({
                     "epoch": statement.epoch,
                     "counter": statement.counter,
                     "config": statement.config,
                     "names": statement.names,
                     "upstream_inside_guest": statement.upstream_scope == crate::binding::UpstreamScope::InsideGuest,
                 });
+                parts.insert("statement".to_owned(), shown);
             }
-            parts
+            parts.into()
         }
     }
 }

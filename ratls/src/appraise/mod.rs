@@ -2,9 +2,11 @@
 //!
 //! ```text
 //! guest      connection, statement, configuration   --.
-//! snp        the report                              --+--> findings --> AttestationResult --> AcceptedResult
-//! identity   the identity rule                         |
-//! event_log  what was booted, by log and registers   --'
+//! snp        the report                              --|
+//! tpm        the vTPM: who vouches, what it holds    --+--> findings --> AttestationResult --> AcceptedResult
+//! cloud      what each platform adds                 --|
+//! event_log  what was booted, by log and registers   --|
+//! identity   the identity rule                       --'
 //! claims     evidence and references --> levels --> tables --> demand: what the policy asks of them
 //! strip, text, json, html    the same for a terminal, for programs, for a browser
 //! ```
@@ -12,6 +14,7 @@
 //! Assumes that its evidence was verified, which the type says. RFC 9334, sections 8.4 and 8.5.
 
 mod claims;
+mod cloud;
 mod demand;
 mod event_log;
 mod finding;
@@ -21,11 +24,13 @@ mod identity;
 mod json;
 mod judge;
 pub mod levels;
+mod platform_json;
 mod result;
 mod snp;
 mod strip;
 mod tables;
 mod text;
+mod tpm;
 
 pub use finding::{Finding, Severity};
 pub use identity::Identity;
@@ -45,11 +50,15 @@ pub fn appraise(policy: Option<&AppraisalPolicy>, evidence: VerifiedEvidence) ->
     let mut judge = Judge::new(policy, evidence.channel());
     guest::always(&mut judge, &evidence);
     snp::always(&mut judge, evidence.report());
+    tpm::always(&mut judge, &evidence);
+    cloud::always(&mut judge, &evidence);
     let mut identity = Identity::None;
     if let Some(policy) = policy {
         guest::under_policy(&mut judge, policy, &evidence);
         snp::under_policy(&mut judge, policy, evidence.report());
-        identity = identity::appraise(&mut judge, policy.identity(), evidence.report().report());
+        tpm::under_policy(&mut judge, policy, &evidence);
+        cloud::under_policy(&mut judge, policy, &evidence);
+        identity = identity::appraise(&mut judge, policy.identity(), &evidence);
     }
     let rules = policy.and_then(AppraisalPolicy::event_log);
     let covered = event_log::appraise(&mut judge, rules, event_log::records(&evidence));

@@ -15,7 +15,7 @@ use crate::digest::Sha256Digest;
 use crate::endorsement::CrlStatus;
 use crate::policy::AppraisalPolicy;
 use crate::time::UnixTime;
-use crate::verify::{Channel, Freshness, VerifiedEvidence};
+use crate::verify::{Channel, Freshness, VerifiedEvidence, VerifiedTpm};
 
 /// The verdict in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +148,9 @@ impl AttestationResult {
     }
     pub fn hw_freshness(&self) -> Freshness {
         self.evidence.as_ref().map_or(Freshness::None, VerifiedEvidence::hw_freshness)
+    }
+    pub fn tpm_freshness(&self) -> Freshness {
+        self.evidence.as_ref().and_then(VerifiedEvidence::tpm).map_or(Freshness::None, VerifiedTpm::freshness)
     }
     /// `None` where verification refused before anything authentic named one.
     pub fn profile(&self) -> Option<Profile> {

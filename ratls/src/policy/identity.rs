@@ -2,10 +2,11 @@
 //!
 //! A measurement says what runs, never where or for whom: without an identity rule anybody's guest with the same image will do.
 //! So the rule is mandatory, and its absence must be spelt `identity = "any"`. Several rules in the table must all hold.
-//! Rules that need a TPM, a PKI or an owner's CA are not in this version.
+//! Rules that need a PKI or an owner's CA are not in this version.
 
 use super::document::{Entry, Section};
 use super::error::{PolicyError, PolicyProblem};
+use super::tpm::{self, TpmIdentity};
 use crate::evidence::snp::{ChipId, HostData, KeyDigest, ReportId};
 
 /// The identity rule.
@@ -24,6 +25,7 @@ pub struct IdentityRules {
     pub(crate) chip_ids: Option<Vec<ChipId>>,
     pub(crate) report_ids: Option<Vec<ReportId>>,
     pub(crate) launch_identity: Option<LaunchIdentity>,
+    pub(crate) tpm: Option<Box<TpmIdentity>>,
 }
 
 /// A guest launched with an ID block that the owner of `id_key_digest` signed.
@@ -35,10 +37,10 @@ pub struct LaunchIdentity {
     pub(crate) host_data: Option<HostData>,
 }
 
-const RULES: &[&str] = &["chip_ids", "report_ids", "launch_identity"];
+const RULES: &[&str] = &["chip_ids", "report_ids", "launch_identity", "tpm"];
 
 const WANTED: &str =
-    "identity = \"any\", or an [identity] table with at least one of chip_ids, report_ids, launch_identity";
+    "identity = \"any\", or an [identity] table with at least one of chip_ids, report_ids, launch_identity, tpm";
 
 pub(super) fn parse(root: &mut Section<'_>) -> Result<IdentityRule, PolicyError> {
     let entry = root.required("identity", WANTED)?;
@@ -56,9 +58,11 @@ pub(super) fn parse(root: &mut Section<'_>) -> Result<IdentityRule, PolicyError>
             .map(|e| e.list(|id| id.hex(ReportId::from_hex, ReportId::is_zero)))
             .transpose()?,
         launch_identity: table.optional("launch_identity").map(|e| launch_identity(&e)).transpose()?,
+        tpm: table.optional("tpm").map(|e| tpm::identity(&e).map(Box::new)).transpose()?,
     };
     table.finish()?;
-    if rules.chip_ids.is_none() && rules.report_ids.is_none() && rules.launch_identity.is_none() {
+    let IdentityRules { chip_ids, report_ids, launch_identity, tpm } = &rules;
+    if chip_ids.is_none() && report_ids.is_none() && launch_identity.is_none() && tpm.is_none() {
         return Err(entry.error(PolicyProblem::Missing { wanted: WANTED }));
     }
     Ok(IdentityRule::All(rules))

@@ -4,6 +4,7 @@
 //! is an error; there is no default policy and no key that turns verification off. The file is read as text by the caller, so
 //! this module opens nothing. The reference is `docs/policy.md`.
 
+mod cloud;
 mod document;
 mod error;
 pub mod event_log;
@@ -14,22 +15,28 @@ mod snp;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod tpm;
 
 use std::time::Duration;
 
 use toml::de::DeTable;
 
+pub use cloud::{
+    AkRule, AwsRules, AzureRules, CloudRules, EndorsementRules, GcpRules, NitroTpm, RequiredRoot, StaleReport,
+    SvsmRules,
+};
 pub use error::{PolicyError, PolicyProblem};
 pub use event_log::EventLogRules;
 pub use identity::{IdentityRule, IdentityRules, LaunchIdentity};
 pub use levels::{Component, Level, LevelRule, LevelRules, View};
 pub use pattern::{Bindings, Budget, Pattern, Values};
 pub use snp::{AbiVersion, AcceptedKey, Bit, MigrateMa, Mitigations, Permission, SnpRules, TcbFloors};
+pub use tpm::{Need, PcrRule, TpmIdentity, TpmRules};
 
 use crate::binding::{Profile, UpstreamScope};
 use crate::crypto;
 use crate::digest::Sha256Digest;
-use document::{Section, Source};
+use document::{Entry, Section, Source};
 
 /// Largest policy file that is read. Ten times a list of a thousand measurements.
 pub const MAX_POLICY_BYTES: usize = 1 << 20;
@@ -49,6 +56,8 @@ pub struct AppraisalPolicy {
     names: Vec<String>,
     identity: IdentityRule,
     snp: SnpRules,
+    tpm: TpmRules,
+    clouds: CloudRules,
     crl: CrlRule,
     simulator_root: Option<String>,
     guest: GuestRules,
@@ -78,7 +87,13 @@ const KEYS: &[&str] = &[
     "profiles",
     "names",
     "identity",
+    "require_roots",
     "snp",
+    "tpm",
+    "azure",
+    "gcp",
+    "aws",
+    "svsm",
     "endorsements",
     "roots",
     "guest",
@@ -106,13 +121,16 @@ impl AppraisalPolicy {
             1 => {}
             n => return Err(version.error(PolicyProblem::Unsupported(format!("policy version {n}")))),
         }
+        let profiles = profiles(&mut root)?;
         let policy = AppraisalPolicy {
             file: file.to_owned(),
             digest: crypto::sha256(&[text.as_bytes()]),
-            profiles: profiles(&mut root)?,
             names: names(&mut root)?,
             identity: identity::parse(&mut root)?,
             snp: snp::parse(&mut root)?,
+            tpm: tpm::parse(&mut root, &profiles)?,
+            clouds: cloud::parse(&mut root, &profiles)?,
+            profiles,
             crl: endorsements(&mut root)?,
             simulator_root: roots(&mut root)?,
             guest: guest(&mut root)?,
@@ -146,12 +164,22 @@ impl AppraisalPolicy {
     pub fn snp(&self) -> &SnpRules {
         &self.snp
     }
+    pub fn tpm(&self) -> &TpmRules {
+        &self.tpm
+    }
+    pub fn clouds(&self) -> &CloudRules {
+        &self.clouds
+    }
     pub fn crl(&self) -> CrlRule {
         self.crl
     }
     /// Path of a simulator's root, relative to the policy file's folder. Where it is `Some`, simulated evidence is accepted.
     pub fn anchors_needed(&self) -> Option<&str> {
         self.simulator_root.as_deref()
+    }
+    /// Path of the root of Google's firmware endorsements, relative to the policy file's folder.
+    pub fn gce_firmware_root(&self) -> Option<&str> {
+        Some(&self.clouds.gcp.as_ref()?.endorsement.as_ref()?.root)
     }
     pub fn guest(&self) -> &GuestRules {
         &self.guest
@@ -183,17 +211,13 @@ fn key_on_line(text: &str, offset: usize) -> String {
 fn profiles(root: &mut Section<'_>) -> Result<Vec<Profile>, PolicyError> {
     let entry = root.required("profiles", "the platforms that are accepted: profiles = [\"snp\"]")?;
     entry.list(|e| {
-        let profile = e.word(&[
+        e.word(&[
             ("snp", Profile::Snp),
             ("azure-snp", Profile::AzureSnp),
             ("gcp-snp", Profile::GcpSnp),
             ("aws-snp", Profile::AwsSnp),
             ("svsm-snp", Profile::SvsmSnp),
-        ])?;
-        match profile {
-            Profile::Snp => Ok(profile),
-            _ => Err(e.error(PolicyProblem::Unsupported(format!("profile {:?}", e.text()?)))),
-        }
+        ])
     })
 }
 
@@ -264,15 +288,17 @@ fn freshness(root: &mut Section<'_>) -> Result<Duration, PolicyError> {
     }
     let max_age = match table.optional("max_age") {
         None => MAX_AGE_DEFAULT,
-        Some(e) => {
-            let text = e.text()?;
-            duration(text)
-                .filter(|d| !d.is_zero() && *d <= MAX_AGE_LIMIT)
-                .ok_or_else(|| e.value_error(text, "a time such as \"24h\", \"30m\" or \"90s\", at most 168h"))?
-        }
+        Some(e) => time_span(&e)?,
     };
     table.finish()?;
     Ok(max_age)
+}
+
+fn time_span(entry: &Entry<'_>) -> Result<Duration, PolicyError> {
+    let text = entry.text()?;
+    duration(text)
+        .filter(|d| !d.is_zero() && *d <= MAX_AGE_LIMIT)
+        .ok_or_else(|| entry.value_error(text, "a time such as \"24h\", \"30m\" or \"90s\", at most 168h"))
 }
 
 fn duration(text: &str) -> Option<Duration> {

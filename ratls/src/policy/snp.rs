@@ -141,7 +141,7 @@ const KEYS: &[&str] = &[
 ];
 
 pub(super) fn parse(root: &mut Section<'_>) -> Result<SnpRules, PolicyError> {
-    let mut table = root.required("snp", "an [snp] table, since profiles names \"snp\"")?.section(KEYS)?;
+    let mut table = root.required("snp", "an [snp] table: every platform has a report")?.section(KEYS)?;
     let signing_keys = table
         .required("signing_keys", "[\"vcek\"], [\"vlek\"] or both")?
         .list(|e| e.word(&[("vcek", AcceptedKey::Vcek), ("vlek", AcceptedKey::Vlek)]))?;

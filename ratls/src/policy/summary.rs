@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::event_log::Listed;
-use super::{AppraisalPolicy, CrlRule, IdentityRule, MigrateMa, Permission, View};
+use super::{AkRule, AppraisalPolicy, CrlRule, IdentityRule, MigrateMa, Need, NitroTpm, Permission, StaleReport, View};
 use crate::binding::UpstreamScope;
 use crate::tcb::Product;
 
@@ -38,6 +38,36 @@ impl AppraisalPolicy {
             "migrate_ma: a migration agent may be allowed, while none is associated",
         );
         note(snp.smt == Permission::Allow, "smt = \"allow\": a sibling thread may be the host's");
+        let clouds = &self.clouds;
+        note(
+            clouds.azure.as_ref().is_some_and(|r| r.stale_report == StaleReport::AcceptOfUnknownAge),
+            "stale_report: a report of an old paravisor may be years old; only the TPM's quote is of now",
+        );
+        note(
+            clouds.azure.as_ref().is_some_and(|r| r.console == Permission::Allow),
+            "console = \"allow\": the host has the other end of the serial console",
+        );
+        note(
+            clouds.azure.as_ref().is_some_and(|r| r.insecure_boot == Permission::Allow),
+            "insecure_boot = \"allow\": the VM may boot what nobody signed",
+        );
+        note(
+            clouds.gcp.as_ref().is_some_and(|r| !r.snp_firmware_in_pcr0),
+            "pcr0 = \"not compared\": the firmware need not have believed that it runs under SEV-SNP",
+        );
+        note(
+            clouds.aws.as_ref().is_some_and(|r| r.vtpm == NitroTpm::None),
+            "vtpm = \"none\": nothing says which system runs behind AWS's firmware",
+        );
+        note(
+            clouds.svsm.as_ref().is_some_and(|r| r.ak == AkRule::AcceptUnproven),
+            "ak: the quote may be by a key outside the SVSM's TPM, and then says whatever its maker wants",
+        );
+        note(self.tpm.quote == Need::IfPresent, "quote = \"if-present\": a guest may show no registers at all");
+        note(
+            (clouds.gcp.is_some() || clouds.aws.is_some()) && self.tpm.pcrs.is_empty(),
+            "no [tpm.pcrs]: on Google's and AWS's machines the report says nothing of the system that booted",
+        );
         note(snp.cxl == Permission::Allow, "cxl = \"allow\": guest memory may be on CXL devices");
         if let Some(rules) = &self.event_log {
             note(!rules.secure_boot_required, "secure_boot: boot programs need nobody's signature");
@@ -94,6 +124,9 @@ impl fmt::Display for IdentityRule {
         }
         if let Some(launch) = &rules.launch_identity {
             parts.push(format!("launched by key {}", launch.id_key_digest));
+        }
+        if rules.tpm.is_some() {
+            parts.push("one of the vTPMs listed".to_owned());
         }
         f.write_str(&parts.join(" and "))
     }
