@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use attester::batcher::{Batcher, Settings, StatementContext};
-use attester::endorse::Endorser;
 use proxy_core::tasks::Tasks;
 use ratls::appraise::appraise;
 use ratls::binding::statement::Epoch;
@@ -22,12 +21,17 @@ use ratls::verify::verify_bundle;
 use crate::cli::EvidenceFlags;
 use crate::config::Device;
 use crate::identity::GuestKey;
+use crate::machine::Machine;
 use crate::serve::attest_body;
-use crate::start::{kds, now, open_platform, random, settings_part, unix_ms};
+use crate::start::{now, random, settings_part, unix_ms};
 
 pub async fn run(flags: EvidenceFlags) -> Result<ExitCode> {
     let config = Device::load(&flags.device)?;
-    let (platform, anchors) = open_platform(&config)?;
+    let machine = Machine::open(&config)?;
+    let endorser = machine.endorser(&config)?;
+    let (issuers, _) = machine.issuers(&config).find().await;
+    let Machine { platform, anchors, .. } = machine;
+    let described = platform.describe();
     let key = GuestKey::generate(&[], now())?;
     let settings = settings_part(&[])?;
     let context = StatementContext {
@@ -49,14 +53,13 @@ pub async fn run(flags: EvidenceFlags) -> Result<ExitCode> {
     let leaf = ChannelLeaf::initial(Role::Server, &key.spki(), &exporter);
     let attestation =
         attest.attest(leaf, IpAddr::V4(Ipv4Addr::LOCALHOST)).await.context("the device gives no report")?;
-    let endorser = Endorser::new(kds(&config)?, anchors.clone(), config.certificates.clone(), now);
     let endorsed = endorser.endorse(attestation.batch.report(), attestation.batch.certificates()).await?;
     let bundle = Bundle {
         parts: std::iter::once(&settings)
             .chain(attestation.batch.parts())
             .map(|part| (part.info().digest, part.bytes().to_vec()))
             .collect(),
-        attest: attest_body(attestation, endorsed.staple().to_vec(), &settings, Duration::from_secs(1)),
+        attest: attest_body(attestation, [endorsed.staple(), &issuers].concat(), &settings, Duration::from_secs(1)),
         leaf_certificate: key.lean_identity(now())?.chain.remove(0).to_vec(),
         bind: exporter.bind_initial(),
         received: now(),
@@ -64,7 +67,7 @@ pub async fn run(flags: EvidenceFlags) -> Result<ExitCode> {
     };
     let (evidence, _) = verify_bundle(&bundle, &anchors, now()).context("our own verifier refuses our evidence")?;
     let result = appraise(None, evidence);
-    let mut text = result.to_string();
+    let mut text = format!("asked: {described}\n{result}");
     if let Some(path) = &flags.save {
         std::fs::write(path, bundle.encode()).with_context(|| format!("cannot write {}", path.display()))?;
         text.push_str(&format!("saved the evidence to {}\n", path.display()));

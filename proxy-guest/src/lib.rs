@@ -1,7 +1,7 @@
 //! `evident-proxy`: the reverse proxy in the confidential VM.
 //!
 //! ```text
-//! cli -> config -> start (device, batcher, endorsements, our own verdict) -> run (accept, drain)
+//! cli -> config -> start (machine, batcher, endorsements, our own verdict) -> run (accept, drain)
 //!                                                                              └─ serve: one connection
 //!                                                                                   ├─ session: attested tunnels
 //!                                                                                   └─ plain: ordinary HTTPS clients
@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod evidence;
 pub mod identity;
+pub mod machine;
 pub mod plain;
 pub mod run;
 pub mod serve;

@@ -33,6 +33,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::asked::{Asked, PartBudget};
+use crate::machine::Certificates;
 use crate::plain::Plain;
 use crate::session::Session;
 use crate::tokens::Tokens;
@@ -66,6 +67,8 @@ pub struct Guest {
     pub spki: SpkiDigest,
     pub attest: AttestHandle,
     pub standing: watch::Receiver<Standing>,
+    /// Of the AK's certificate.
+    pub issuers: watch::Receiver<Certificates>,
     /// The effective settings behind statement key 11, served as a part.
     pub settings: Part,
     /// Bytes of parts that one source may fetch.
@@ -184,7 +187,7 @@ impl Guest {
     /// The endorsements at hand. A client that gets none refuses, and says that none came.
     fn staple(&self) -> Vec<Endorsement> {
         match &*self.standing.borrow() {
-            Standing::Endorsed(endorsed) => endorsed.staple().to_vec(),
+            Standing::Endorsed(endorsed) => [endorsed.staple(), &self.issuers.borrow()].concat(),
             Standing::Pending | Standing::Failed(_) => vec![],
         }
     }

@@ -1,20 +1,16 @@
-//! From a checked configuration to an open port: device, batcher, endorsements, our own verdict on ourselves, listener.
+//! From a checked configuration to an open port: machine, batcher, endorsements, our own verdict on ourselves, listener.
 //!
 //! The port opens only after a statement of this guest was verified by the same verifier that clients have. What we would
 //! refuse from others we do not serve.
 
-#[cfg(feature = "simulator")]
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
+use attester::DeviceError;
 use attester::batcher::{AttestHandle, Batcher, Observer, Settings, StatementContext};
-use attester::detect::{self, Places};
-use attester::endorse::{Endorser, Standing};
-use attester::kds::{self, Kds};
-use attester::platform::{Part, Platform};
-use attester::{DeviceError, PlainSnp};
+use attester::endorse::Standing;
+use attester::platform::Part;
 use proxy_core::duration::Timeout;
 use proxy_core::limits::PerSource;
 use proxy_core::metrics::{Metrics, Outcome};
@@ -37,6 +33,7 @@ use tokio::time::timeout;
 use crate::asked::PartBudget;
 use crate::config::{self, Access, Config, PlainClients, Scope, UpstreamMode};
 use crate::identity::GuestKey;
+use crate::machine::{Certificates, Machine};
 use crate::plain::Plain;
 use crate::serve::{Deadlines, Guest, PlainService};
 
@@ -79,23 +76,6 @@ pub fn settings_bytes(settings: &[(&'static str, String)]) -> Vec<u8> {
     e.finish()
 }
 
-/// The machine that this guest runs on, and the roots that its evidence ends in.
-pub fn open_platform(config: &config::Device) -> Result<(Box<dyn Platform>, TrustAnchors)> {
-    #[cfg(feature = "simulator")]
-    if let Some(simulate) = &config.simulate {
-        let dir = simulate.dir.as_deref().unwrap_or(Path::new(crate::simulate::DEFAULT_DIR));
-        let simulated = crate::simulate::open(dir, config.platform)?;
-        return Ok((simulated.platform, simulated.anchors));
-    }
-    match config.platform {
-        config::Platform::Auto | config::Platform::Snp => {}
-        other => bail!("platform {other} is not supported by this version; it supports snp"),
-    }
-    let places = Places::of_this_machine(config.configfs_entry.clone());
-    let device = detect::open(&places, config.vmpl)?;
-    Ok((Box::new(PlainSnp::new(device)), TrustAnchors::amd()))
-}
-
 /// A guest that is ready to serve.
 pub struct Ready {
     pub guest: Arc<Guest>,
@@ -106,21 +86,22 @@ pub struct Ready {
     pub result: AttestationResult,
 }
 
-/// Opens the platform that `config` names and starts on it.
+/// Opens the machine that `config` names and starts on it.
 pub async fn start(config: &Config, metrics: Arc<Metrics>, tasks: Tasks, background: Tasks) -> Result<Ready> {
-    let (platform, anchors) = open_platform(&config.device)?;
-    start_on(platform, anchors, config, metrics, tasks, background).await
+    start_on(Machine::open(&config.device)?, config, metrics, tasks, background).await
 }
 
-/// Starts the platform's tasks and verifies the first evidence, which must end in `anchors`.
+/// Starts the machine's tasks and verifies the first evidence, which must end in its anchors.
 pub async fn start_on(
-    platform: Box<dyn Platform>,
-    anchors: TrustAnchors,
+    machine: Machine,
     config: &Config,
     metrics: Arc<Metrics>,
     tasks: Tasks,
     background: Tasks,
 ) -> Result<Ready> {
+    let endorser = machine.endorser(&config.device)?;
+    let looking = machine.issuers(&config.device);
+    let Machine { platform, anchors, .. } = machine;
     let profile = platform.profile();
     if platform.simulated() {
         tracing::warn!(device = %platform.describe(), %profile, "SIMULATED, PROVES NOTHING");
@@ -143,10 +124,14 @@ pub async fn start_on(
         tracing::error!(%error, "the batcher ended; no evidence can be had any more");
     });
     let (sender, mut standing) = watch::channel(Standing::Pending);
-    let endorser = Endorser::new(kds(&config.device)?, anchors.clone(), config.device.certificates.clone(), now);
     background.spawn("endorsements", endorser.run(attest.latest(), sender));
+    let (found, complete) = looking.find().await;
+    let (issuers_sender, issuers) = watch::channel(found);
+    if !complete {
+        background.spawn("issuers", looking.keep_looking(issuers_sender));
+    }
 
-    let first = timeout(FIRST_EVIDENCE, key_evidence(&attest, &key, &mut standing))
+    let first = timeout(FIRST_EVIDENCE, key_evidence(&attest, &key, &mut standing, &issuers))
         .await
         .context("no evidence came within a minute")??;
     let identity = key.evidence_identity(&first, now())?;
@@ -169,7 +154,8 @@ pub async fn start_on(
                 move |identity: ServerIdentity| server_config(identity, &alpn, false, roots.clone())
             };
             let (sender, receiver) = watch::channel(Arc::new(make(identity)?));
-            let renewal = renew_leaf(attest.clone(), key.clone(), standing.clone(), anchors, make, sender);
+            let renewal =
+                renew_leaf(attest.clone(), key.clone(), standing.clone(), issuers.clone(), anchors, make, sender);
             background.spawn("evidence leaf", renewal);
             Some(PlainService { config: receiver, alpn, proxy: Plain::new(config, &metrics, tasks.clone()) })
         }
@@ -180,6 +166,7 @@ pub async fn start_on(
         spki: key.spki(),
         attest,
         standing: standing.clone(),
+        issuers,
         settings,
         part_budget: PartBudget::new(limits.max_part_bytes_per_source.get()),
         upstream: config.upstream.addr.clone(),
@@ -210,15 +197,6 @@ fn statement_context(config: &Config, key: &GuestKey, settings: &Part) -> Result
     })
 }
 
-pub fn kds(device: &config::Device) -> Result<Option<Kds>> {
-    #[cfg(feature = "simulator")]
-    if device.simulate.is_some() {
-        return Ok(None);
-    }
-    let settings = kds::Settings { base_url: device.kds_url.clone(), ..kds::Settings::amd(device.cache_dir.clone()) };
-    Ok(Some(Kds::new(settings, now)?))
-}
-
 fn deadlines(limits: &config::Limits) -> Deadlines {
     Deadlines {
         client_hello: limits.client_hello_timeout.get(),
@@ -239,6 +217,7 @@ pub async fn key_evidence(
     attest: &AttestHandle,
     key: &GuestKey,
     standing: &mut watch::Receiver<Standing>,
+    issuers: &watch::Receiver<Certificates>,
 ) -> Result<KeyEvidence> {
     let attestation = attest.attest_key(KeyLeaf::new(&key.spki())).await?;
     let settled = standing.wait_for(|standing| !matches!(standing, Standing::Pending)).await?.clone();
@@ -248,6 +227,7 @@ pub async fn key_evidence(
         Standing::Pending => bail!("the endorser has ended"),
     };
     endorsements.extend_from_slice(attestation.batch.ak_certificates());
+    endorsements.extend_from_slice(&issuers.borrow());
     Ok(KeyEvidence {
         statement: attestation.batch.statement().to_vec(),
         hardware: attestation.batch.hardware().to_vec(),
@@ -271,6 +251,7 @@ async fn renew_leaf(
     attest: AttestHandle,
     key: Arc<GuestKey>,
     mut standing: watch::Receiver<Standing>,
+    issuers: watch::Receiver<Certificates>,
     anchors: TrustAnchors,
     make: impl Fn(ServerIdentity) -> Result<ServerConfig, rustls::Error>,
     sender: watch::Sender<Arc<ServerConfig>>,
@@ -279,7 +260,7 @@ async fn renew_leaf(
     while !sender.is_closed() {
         tokio::time::sleep(rest).await;
         let renewed = async {
-            let evidence = key_evidence(&attest, &key, &mut standing).await?;
+            let evidence = key_evidence(&attest, &key, &mut standing, &issuers).await?;
             let identity = key.evidence_identity(&evidence, now())?;
             let _ = judge_ourselves(&identity, &anchors)?;
             anyhow::Ok(make(identity)?)

@@ -117,7 +117,11 @@ fn the_configuration_that_is_shipped_is_taken() {
     let config = Config::load(&cli.serve).unwrap();
     let entry = config.device.configfs_entry.expect("the entry that the preparation makes");
     let sandbox = value("evident-proxy.service", "ReadWritePaths");
-    assert_eq!(sandbox.trim_start_matches('-'), entry.to_str().unwrap());
+    let paths: Vec<&str> = sandbox.split(' ').map(|path| path.trim_start_matches('-')).collect();
+    let entry = entry.to_str().unwrap();
+    assert_eq!(paths, [entry, &format!("{entry}{}", attester::detect::ORDINARY)]);
+    let devices = fs::read_to_string(folder().join("evident-proxy.service")).unwrap();
+    assert!(devices.contains(&format!("DeviceAllow={} rw", config.device.tpm)), "the TPM that is used");
     let cache = config.device.cache_dir.expect("a cache that survives restarts");
     assert_eq!(cache, Path::new("/var/cache").join(value("evident-proxy.service", "CacheDirectory")));
 }
@@ -173,6 +177,25 @@ fn the_preparation_gives_the_entry_and_the_logs_and_nothing_else() {
         assert_eq!(access(&log), (0, daemon, 0o440));
         assert_eq!(access(&ascii), (0, 0, 0o440));
     }
+}
+
+#[test]
+fn the_preparation_makes_a_second_entry_only_below_an_svsm() {
+    if !is_root("the_preparation_makes_a_second_entry_only_below_an_svsm") {
+        return;
+    }
+    let sys = tempfile::tempdir().unwrap();
+    let report = sys.path().join("kernel/config/tsm/report");
+    let ordinary = report.join("evident-ordinary/inblob");
+    // The kernel makes the files with the folder; here they are there before.
+    for path in [&report.join("evident/inblob"), &ordinary] {
+        file(path, 0o200);
+    }
+    assert!(prepare(sys.path(), "daemon").status.success());
+    assert_eq!(access(&ordinary).0, 0, "nothing is asked of a service here");
+    file(&report.join("evident/service_provider"), 0o200);
+    assert!(prepare(sys.path(), "daemon").status.success());
+    assert_eq!(access(&ordinary), (1, 0, 0o200));
 }
 
 #[test]

@@ -236,11 +236,11 @@ impl Batcher {
     pub async fn run(self) -> Result<Infallible, DeviceThreadLost> {
         let Batcher { queue, observer, latest, mut pacer, worker } = self;
         let _closes = CloseOnDrop(queue.clone());
+        // Dropped after the channel, whose end is what ends the thread.
+        let mut thread = EndOnDrop(None);
         let (jobs, inbox) = mpsc::sync_channel(1);
-        std::thread::Builder::new()
-            .name("report-device".into())
-            .spawn(move || worker.run(inbox))
-            .map_err(|_| DeviceThreadLost)?;
+        let spawned = std::thread::Builder::new().name("report-device".into()).spawn(move || worker.run(inbox));
+        thread.0 = Some(spawned.map_err(|_| DeviceThreadLost)?);
         loop {
             queue.wait_for_work().await;
             tokio::time::sleep_until(pacer.earliest(Instant::now())).await;
@@ -292,6 +292,21 @@ async fn ask(
     let done = answer.await.map_err(|_| DeviceThreadLost)?;
     observer.report_answered(n, done.took, done.result.as_ref().map(|_| ()));
     Ok(done)
+}
+
+/// The thread gives the platform up as it ends: it removes an entry of its own from configfs, for one. A program that ends waits for
+/// that, unless a request is running that takes longer.
+struct EndOnDrop(Option<std::thread::JoinHandle<()>>);
+
+const LONGEST_FAREWELL: Duration = Duration::from_secs(1);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        let until = std::time::Instant::now() + LONGEST_FAREWELL;
+        while self.0.as_ref().is_some_and(|thread| !thread.is_finished()) && std::time::Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
 }
 
 struct CloseOnDrop(Arc<Queue>);

@@ -55,6 +55,8 @@ pub enum Reason {
     NameTwice { seen: String },
     #[error("{seen} is not a VMPL; there are 0 to 3")]
     Vmpl { seen: u32 },
+    #[error(transparent)]
+    Tpm(attester::tpm::AddressError),
     #[error("{seen:?} is not an http or https URL without a query")]
     Url { seen: String },
     #[error("tokens_file and ca_file exclude each other; choose one")]

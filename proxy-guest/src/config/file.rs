@@ -36,12 +36,16 @@ pub(super) struct File {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct DeviceTable {
     pub(super) configfs_entry: Option<PathBuf>,
+    pub(super) tpm: Option<Given<String>>,
+    pub(super) event_log: Option<PathBuf>,
+    pub(super) ima_list: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct EndorsementsTable {
     pub(super) kds_url: Option<Given<String>>,
+    pub(super) metadata_url: Option<Given<String>>,
     pub(super) cache_dir: Option<PathBuf>,
     pub(super) certificates: Option<Given<Vec<PathBuf>>>,
 }

@@ -17,6 +17,7 @@ mod source;
 use std::fmt;
 use std::path::PathBuf;
 
+use attester::tpm::Address;
 use proxy_core::admin::AdminAddr;
 use proxy_core::net::Addr;
 use proxy_core::telemetry;
@@ -120,7 +121,14 @@ pub struct Device {
     pub vmpl: u32,
     /// The configfs entry that root has made for us (systemd does); `None`: make one.
     pub configfs_entry: Option<PathBuf>,
+    pub tpm: Address,
+    /// The firmware's event log.
+    pub event_log: PathBuf,
+    /// IMA's list; `None`: not sent.
+    pub ima_list: Option<PathBuf>,
     pub kds_url: String,
+    /// Azure's instance metadata.
+    pub metadata_url: String,
     /// Where endorsements survive a restart; `None`: they are fetched anew.
     pub cache_dir: Option<PathBuf>,
     /// Certificates in DER that neither host nor AMD may give, such as a VLEK; untrusted like all others.
@@ -204,6 +212,9 @@ impl Config {
         let mut settings = vec![
             ("admin", or_none(self.admin.as_ref().map(|admin| admin.addr().to_string()))),
             ("device.configfs_entry", path(&self.device.configfs_entry)),
+            ("device.event_log", self.device.event_log.display().to_string()),
+            ("device.ima_list", path(&self.device.ima_list)),
+            ("device.tpm", self.device.tpm.to_string()),
             ("endorsements.cache_dir", path(&self.device.cache_dir)),
             (
                 "endorsements.certificates",
@@ -213,6 +224,7 @@ impl Config {
                 },
             ),
             ("endorsements.kds_url", self.device.kds_url.clone()),
+            ("endorsements.metadata_url", self.device.metadata_url.clone()),
             ("listen", self.listen.to_string()),
             ("log.format", format!("{:?}", self.log.format).to_lowercase()),
             ("log.level", self.log.level.as_str().to_owned()),

@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use attester::detect::DEFAULT_TPM;
 use attester::endorse::MAX_FILES;
+use attester::imds;
+use attester::logs::EVENT_LOG;
+use attester::tpm::Address;
 use proxy_core::admin::AdminAddr;
 use proxy_core::net::Host;
 use proxy_core::telemetry;
@@ -104,32 +108,40 @@ impl Source {
                 return Err(ConfigError::at(self.origin("vmpl", given), Reason::Vmpl { seen: *given.get_ref() }));
             }
         };
-        let kds_url = match &file.endorsements.kds_url {
-            None => DEFAULT_KDS_URL.to_owned(),
-            Some(given) => {
-                let url = given.get_ref();
-                let usable = url.parse::<http::Uri>().is_ok_and(|uri| {
-                    matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.query().is_none()
-                });
-                if !usable {
-                    return Err(ConfigError::at(
-                        self.origin("endorsements.kds_url", given),
-                        Reason::Url { seen: url.clone() },
-                    ));
-                }
-                url.trim_end_matches('/').to_owned()
-            }
+        let tpm = match &file.device.tpm {
+            None => Address::Device(DEFAULT_TPM.into()),
+            Some(given) => (given.get_ref().parse())
+                .map_err(|error| ConfigError::at(self.origin("device.tpm", given), Reason::Tpm(error)))?,
         };
+        let kds_url = self.url("endorsements.kds_url", file.endorsements.kds_url.as_ref(), DEFAULT_KDS_URL)?;
+        let metadata_url =
+            self.url("endorsements.metadata_url", file.endorsements.metadata_url.as_ref(), imds::AZURE)?;
         Ok(Device {
             platform: flags.platform.or(file.platform).unwrap_or(Platform::Auto),
             vmpl,
             configfs_entry: file.device.configfs_entry.as_deref().map(|path| self.path_of(path)),
+            tpm,
+            event_log: file.device.event_log.as_deref().map_or_else(|| EVENT_LOG.into(), |path| self.path_of(path)),
+            ima_list: file.device.ima_list.as_deref().map(|path| self.path_of(path)),
             kds_url,
+            metadata_url,
             cache_dir: file.endorsements.cache_dir.as_deref().map(|path| self.path_of(path)),
             certificates: self.certificates()?,
             #[cfg(feature = "simulator")]
             simulate: flags.simulate.clone().map(|dir| Simulate { dir }),
         })
+    }
+
+    fn url(&self, key: &'static str, given: Option<&Given<String>>, default: &str) -> Result<String, ConfigError> {
+        let Some(given) = given else { return Ok(default.to_owned()) };
+        let url = given.get_ref();
+        let usable = url.parse::<http::Uri>().is_ok_and(|uri| {
+            matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some() && uri.query().is_none()
+        });
+        if !usable {
+            return Err(ConfigError::at(self.origin(key, given), Reason::Url { seen: url.clone() }));
+        }
+        Ok(url.trim_end_matches('/').to_owned())
     }
 
     fn certificates(&self) -> Result<Vec<Vec<u8>>, ConfigError> {

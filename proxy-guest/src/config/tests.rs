@@ -220,3 +220,20 @@ fn every_setting_stands_in_the_documentation_with_its_default() {
         assert!(rows.iter().any(|row| row.starts_with(&format!("| `{key}` *"))), "{name}");
     }
 }
+
+#[test]
+fn the_tpm_the_logs_and_the_metadata_have_defaults_and_can_be_named() {
+    let device = resolve("--upstream 1", "").unwrap().device;
+    assert_eq!(device.tpm.to_string(), "/dev/tpmrm0");
+    assert_eq!(device.event_log, Path::new("/sys/kernel/security/tpm0/binary_bios_measurements"));
+    assert_eq!((device.ima_list, device.metadata_url.as_str()), (None, "http://169.254.169.254"));
+    let text = "[device]\ntpm = \"swtpm:path=/run/t\"\nevent_log = \"log\"\nima_list = \"/ima\"\n\
+                [endorsements]\nmetadata_url = \"http://127.0.0.1:9/\"\n";
+    let device = resolve("--upstream 1", text).unwrap().device;
+    assert_eq!(device.tpm.to_string(), "swtpm:path=/run/t");
+    assert_eq!(device.event_log, Path::new("log"));
+    assert_eq!(device.ima_list.as_deref(), Some(Path::new("/ima")));
+    assert_eq!(device.metadata_url, "http://127.0.0.1:9");
+    let error = refused("--upstream 1", "[device]\ntpm = \"tpm0\"\n");
+    assert!(error.contains("line 2, device.tpm") && error.contains("swtpm:path=PATH"), "{error}");
+}

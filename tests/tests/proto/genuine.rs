@@ -10,6 +10,7 @@ use std::sync::{Arc, LazyLock};
 use attester::PlainSnp;
 use evident_proxy::cli::ServeFlags;
 use evident_proxy::config::Config;
+use evident_proxy::machine::Machine;
 use evident_proxy::serve::Guest;
 use evident_proxy::start::{Ready, start_on};
 use evident_tests::Upstream;
@@ -71,8 +72,7 @@ impl Genuine {
         let (tasks, background) = (Tasks::new(), Tasks::new());
         let metrics = Arc::new(Metrics::new("evident-proxy", "test"));
         let started = start_on(
-            Box::new(PlainSnp::new(Box::new(device))),
-            anchors(),
+            Machine::of(Box::new(PlainSnp::new(Box::new(device))), anchors()),
             &config,
             metrics.clone(),
             tasks.clone(),
