@@ -9,6 +9,7 @@ pub mod policy;
 pub mod verify;
 
 mod input;
+mod pieces;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;

@@ -8,30 +8,28 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use ratls::appraise::{AttestationResult, Finding, appraise};
+use ratls::appraise::{AttestationResult, Finding, appraise, appraise_files};
 use ratls::binding::Profile;
 use ratls::bundle::{Bundle, MAX_BUNDLE};
-use ratls::endorsement::pem::{self, PemError};
-use ratls::endorsement::{MAX_CRL_BYTES, TrustAnchors};
+use ratls::endorsement::TrustAnchors;
 use ratls::evidence::snp::{Report, SigningKey, TcbKind};
 use ratls::policy::AppraisalPolicy;
 use ratls::time::UnixTime;
-use ratls::verify::{Channel, ReportRefusal, VerifiedEvidence, verify_bundle, verify_report};
+use ratls::verify::{Channel, ReportRefusal, VerifyError, verify_bundle, verify_files};
 
 use super::input::{self, ReadFileError};
+use super::pieces::{Pieces, Refused};
 use super::policy::{self, LoadedPolicy};
-use super::{EXIT_UNREADABLE, EXIT_USAGE, Output, inspect_view};
-
-/// More than any report; the parser says what was wrong with its length.
-const MAX_REPORT_BYTES: usize = 64 * 1024;
-/// Eight certificates in PEM and the text around them.
-const MAX_CERTIFICATE_FILE_BYTES: usize = 256 * 1024;
-/// A list in PEM is a third longer than in DER.
-const MAX_CRL_FILE_BYTES: usize = 2 * MAX_CRL_BYTES;
+use super::{EXIT_UNREADABLE, Output, inspect_view};
 
 /// Verify evidence in files, without a network
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("evidence").required(true).multiple(false).args(["bundle", "snp_report"]))]
+#[command(group = clap::ArgGroup::new("pieces").multiple(true).conflicts_with("bundle").args(
+    ["snp_report", "hcl", "quote", "ak", "event_log", "ima_log", "nitro_document", "svsm_manifest", "firmware_endorsement"],
+))]
+#[command(group = clap::ArgGroup::new("evidence").required(true).multiple(true).args(
+    ["bundle", "snp_report", "hcl", "quote", "ak", "event_log", "ima_log", "nitro_document", "firmware_endorsement"],
+))]
 pub struct VerifyArgs {
     /// A bundle, as `inspect --save` writes it
     #[arg(value_name = "BUNDLE")]
@@ -51,83 +49,54 @@ pub struct VerifyArgs {
     /// An SNP report, the 1184 bytes that the firmware signed
     #[arg(long, value_name = "FILE")]
     pub snp_report: Option<PathBuf>,
-    /// Certificates of its key and of their issuer, DER or PEM, in any order; roots among them are ignored
+    /// Certificates of its key and of their issuer, and those of a vTPM's key; DER or PEM, in any order; roots among them are
+    /// ignored
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "bundle")]
     pub cert: Vec<PathBuf>,
     /// Revocation lists, DER or PEM
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "bundle")]
     pub crl: Vec<PathBuf>,
-    #[command(flatten)]
-    pub later: LaterInputs,
-}
-
-/// Evidence of platforms that this version does not verify. The flags are known so that they are refused by name.
-#[derive(Debug, Args)]
-pub struct LaterInputs {
-    /// Azure HCL report (not supported by this version)
+    /// What Azure's paravisor wrote into NV index 0x01400001: the report is in it
     #[arg(long, value_name = "FILE")]
     pub hcl: Option<PathBuf>,
-    /// TPM quote (not supported by this version)
-    #[arg(long, value_name = "FILE")]
+    /// A TPM's quote (TPMS_ATTEST)
+    #[arg(long, value_name = "FILE", requires_all = ["quote_signature", "pcrs"])]
     pub quote: Option<PathBuf>,
-    /// Signature of the quote (not supported by this version)
-    #[arg(long, value_name = "FILE")]
+    /// Its signature: TPMT_SIGNATURE, or the bare one
+    #[arg(long, value_name = "FILE", requires = "quote")]
     pub quote_signature: Option<PathBuf>,
-    /// PCR values as JSON (not supported by this version)
-    #[arg(long, value_name = "FILE")]
+    /// Values of the registers as JSON: {"0": "hex", …}, or the same below "sha256" or "sha384"
+    #[arg(long, value_name = "FILE", conflicts_with = "bundle")]
     pub pcrs: Option<PathBuf>,
-    /// Attestation key of the TPM (not supported by this version)
+    /// The key that quoted: TPMT_PUBLIC, or a public key or a certificate in PEM or DER
     #[arg(long, value_name = "FILE")]
     pub ak: Option<PathBuf>,
-    /// TCG event log (not supported by this version)
+    /// The firmware's event log (TCG2)
     #[arg(long, value_name = "FILE")]
     pub event_log: Option<PathBuf>,
-    /// IMA log (not supported by this version)
+    /// The kernel's measurement list (IMA), binary
     #[arg(long, value_name = "FILE")]
     pub ima_log: Option<PathBuf>,
-    /// NitroTPM attestation document (not supported by this version)
+    /// A NitroTPM attestation document
     #[arg(long, value_name = "FILE")]
     pub nitro_document: Option<PathBuf>,
-    /// SVSM manifest (not supported by this version)
-    #[arg(long, value_name = "FILE")]
+    /// An SVSM's manifest
+    #[arg(long, value_name = "FILE", requires_all = ["svsm_nonce", "snp_report"])]
     pub svsm_manifest: Option<PathBuf>,
-}
-
-impl LaterInputs {
-    fn given(&self) -> Option<&'static str> {
-        [
-            ("--hcl", &self.hcl),
-            ("--quote", &self.quote),
-            ("--quote-signature", &self.quote_signature),
-            ("--pcrs", &self.pcrs),
-            ("--ak", &self.ak),
-            ("--event-log", &self.event_log),
-            ("--ima-log", &self.ima_log),
-            ("--nitro-document", &self.nitro_document),
-            ("--svsm-manifest", &self.svsm_manifest),
-        ]
-        .into_iter()
-        .find(|(_, file)| file.is_some())
-        .map(|(flag, _)| flag)
-    }
+    /// The 64 bytes that the SVSM was asked with
+    #[arg(long, value_name = "FILE", requires = "svsm_manifest")]
+    pub svsm_nonce: Option<PathBuf>,
+    /// Google's endorsement of its firmware (VMLaunchEndorsement); the policy names the root
+    #[arg(long, value_name = "FILE")]
+    pub firmware_endorsement: Option<PathBuf>,
 }
 
 #[derive(Debug, thiserror::Error)]
 enum VerifyFilesError {
-    #[error("{0} is not supported by this version yet")]
-    Unsupported(&'static str),
     #[error(transparent)]
     Policy(#[from] policy::LoadError),
     #[error(transparent)]
     Read(#[from] ReadFileError),
-}
-
-/// A certificate or revocation list file that holds none.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", path.display())]
-struct CertificateFileError {
-    path: PathBuf,
-    source: PemError,
 }
 
 pub fn run(args: VerifyArgs) -> ExitCode {
@@ -140,9 +109,6 @@ pub fn verify(args: &VerifyArgs, now: UnixTime) -> Output {
     match judge(args, now) {
         Ok(result) => inspect_view::output_with_html(&result, args.json, args.html.as_deref(), &subject(args)),
         Err(VerifyFilesError::Policy(error)) => policy::refused(&error),
-        Err(error @ VerifyFilesError::Unsupported(_)) => {
-            Output::failed(EXIT_USAGE, &error, "Give --snp-report with --cert, or a bundle of a plain SNP guest.")
-        }
         Err(error @ VerifyFilesError::Read(_)) => {
             Output::failed(EXIT_UNREADABLE, &error, "Check the name and the permissions of the file.")
         }
@@ -156,18 +122,14 @@ fn subject(args: &VerifyArgs) -> String {
 }
 
 fn judge(args: &VerifyArgs, now: UnixTime) -> Result<AttestationResult, VerifyFilesError> {
-    if let Some(flag) = args.later.given() {
-        return Err(VerifyFilesError::Unsupported(flag));
-    }
     let loaded = args.policy.as_deref().map(policy::load).transpose()?;
     let (policy, anchors) = match loaded {
         Some(LoadedPolicy { policy, anchors }) => (Some(policy), anchors),
         None => (None, TrustAnchors::amd()),
     };
-    match (&args.bundle, &args.snp_report) {
-        (Some(bundle), _) => judge_bundle(bundle, policy.as_ref(), &anchors, now),
-        (None, Some(report)) => judge_report(report, args, policy.as_ref(), &anchors, now),
-        (None, None) => Err(VerifyFilesError::Unsupported("verifying nothing")),
+    match &args.bundle {
+        Some(bundle) => judge_bundle(bundle, policy.as_ref(), &anchors, now),
+        None => judge_pieces(args, policy.as_ref(), &anchors, now),
     }
 }
 
@@ -187,56 +149,48 @@ fn judge_bundle(
     })
 }
 
-fn judge_report(
-    path: &Path,
+fn judge_pieces(
     args: &VerifyArgs,
     policy: Option<&AppraisalPolicy>,
     anchors: &TrustAnchors,
     now: UnixTime,
 ) -> Result<AttestationResult, VerifyFilesError> {
-    let refused = |finding| AttestationResult::refusal(finding, Channel::None, Some(Profile::Snp), now);
-    let report = input::read(path, MAX_REPORT_BYTES)?;
-    let certificates = read_each(&args.cert, MAX_CERTIFICATE_FILE_BYTES)?;
-    let crls = read_each(&args.crl, MAX_CRL_FILE_BYTES)?;
-    let parsed = parse_each(certificates, pem::certificates).and_then(|c| Ok((c, parse_each(crls, pem::crls)?)));
-    let (certificates, crls) = match parsed {
-        Ok(parsed) => parsed,
-        Err(error) => return Ok(refused(Finding::of_verification("E_CERTIFICATE", &error))),
+    let refused = |finding| AttestationResult::refusal(finding, Channel::None, profile(args), now);
+    let pieces = match Pieces::read(args) {
+        Ok(pieces) => pieces,
+        Err(Refused::Read(error)) => return Err(error.into()),
+        Err(Refused::Piece(error)) => return Ok(refused(Finding::of_verification(error.id(), &error))),
     };
-    let verified = verify_report(&report, &slices(&certificates), &slices(&crls), anchors, now);
-    Ok(match verified {
-        Ok(verified) => appraise(policy, VerifiedEvidence::offline(verified, now)),
-        Err(error) => refused(explain(&error, &report)),
+    // Where the pieces do not tell their platform, a policy for one alone does.
+    let wanted = policy.and_then(|policy| match policy.profiles() {
+        [only] => Some(*only),
+        _ => None,
+    });
+    Ok(match verify_files(&pieces.files(), wanted, anchors, now) {
+        Ok(verified) => appraise_files(policy, verified),
+        Err(error) => refused(explain(&error, pieces.report())),
     })
 }
 
-fn read_each(paths: &[PathBuf], max: usize) -> Result<Vec<(PathBuf, Vec<u8>)>, ReadFileError> {
-    paths.iter().map(|path| Ok((path.clone(), input::read(path, max)?))).collect()
+/// The platform that the flags speak of, for a refusal.
+fn profile(args: &VerifyArgs) -> Option<Profile> {
+    let given: [(&Option<PathBuf>, Profile); 4] = [
+        (&args.hcl, Profile::AzureSnp),
+        (&args.nitro_document, Profile::AwsSnp),
+        (&args.svsm_manifest, Profile::SvsmSnp),
+        (&args.snp_report, Profile::Snp),
+    ];
+    given.into_iter().find(|(file, _)| file.is_some()).map(|(_, profile)| profile)
 }
 
-fn parse_each(
-    files: Vec<(PathBuf, Vec<u8>)>,
-    parse: impl Fn(&[u8]) -> Result<Vec<Vec<u8>>, PemError>,
-) -> Result<Vec<Vec<u8>>, CertificateFileError> {
-    let mut all = Vec::new();
-    for (path, bytes) in files {
-        all.extend(parse(&bytes).map_err(|source| CertificateFileError { path, source })?);
-    }
-    Ok(all)
-}
-
-fn slices(owned: &[Vec<u8>]) -> Vec<&[u8]> {
-    owned.iter().map(Vec::as_slice).collect()
-}
-
-/// The finding for a refused report; where only the certificate is missing, it says where AMD has it.
-fn explain(error: &ReportRefusal, report: &[u8]) -> Finding {
+/// The finding for refused evidence; where only the certificate is missing, it says where AMD has it.
+fn explain(error: &VerifyError, report: Option<&[u8]>) -> Finding {
     let finding = Finding::of_verification(error.id(), error);
-    match (error, Report::parse(report)) {
-        (ReportRefusal::NoEndorsement, Ok(report)) => match vcek_address(&report) {
-            Some(address) => finding.with_help(format!("give it with --cert; AMD has it at {address}")),
-            None => finding,
-        },
+    let report = report.and_then(|bytes| Report::parse(bytes).ok());
+    match (error, report.as_ref().and_then(vcek_address)) {
+        (VerifyError::Refused(ReportRefusal::NoEndorsement), Some(address)) => {
+            finding.with_help(format!("give it with --cert; AMD has it at {address}"))
+        }
         _ => finding,
     }
 }

@@ -13,15 +13,37 @@ use crate::verify::{Channel, Freshness, VerifiedEvidence};
 
 /// Checks that hold under every policy and without one.
 pub(super) fn always(judge: &mut Judge<'_>, evidence: &VerifiedEvidence) {
-    simulated(judge, evidence);
+    simulated(judge, evidence.simulated());
     channel(judge, evidence);
     if let Some(statement) = evidence.statement() {
         upstream(judge, statement);
     }
+    no_policy(judge);
+}
+
+/// The same for pieces in files, where there is no guest.
+pub(super) fn of_files(judge: &mut Judge<'_>, is_simulated: bool) {
+    simulated(judge, is_simulated);
+    bound_to_nothing(judge);
+    no_policy(judge);
+}
+
+fn no_policy(judge: &mut Judge<'_>) {
     if judge.policy().is_none() {
         let help = "give a policy with --policy; without one nothing is compared with what you expect";
         judge.add("P_NONE", Severity::Info, "policy", "none", "the policy of whoever relies on this guest", help);
     }
+}
+
+fn bound_to_nothing(judge: &mut Judge<'_>) {
+    judge.add(
+        "C_CHANNEL",
+        Severity::Warning,
+        "channel",
+        "none: evidence from a file",
+        "evidence of a connection",
+        "this proves what was signed, not who is on the other end of a connection",
+    );
 }
 
 /// Checks that compare with what the policy names.
@@ -38,8 +60,8 @@ pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &AppraisalPolicy, evid
 
 /// Under a policy that names no simulator the chain was refused already (E_ROOT). This refuses again in case that somebody
 /// verified with the anchors of one policy and appraises with another.
-fn simulated(judge: &mut Judge<'_>, evidence: &VerifiedEvidence) {
-    if !evidence.simulated() {
+fn simulated(judge: &mut Judge<'_>, is_simulated: bool) {
+    if !is_simulated {
         return;
     }
     // Without a policy nothing is accepted; a guest that looks at itself is told and not refused.
@@ -61,14 +83,7 @@ fn channel(judge: &mut Judge<'_>, evidence: &VerifiedEvidence) {
             "bound to this connection",
             "whoever has the key can relay the evidence; evident-client passes no data over such a connection",
         ),
-        Channel::None => judge.add(
-            "C_CHANNEL",
-            Severity::Warning,
-            "channel",
-            "none: evidence from a file",
-            "evidence of a connection",
-            "this proves what was signed, not who is on the other end of a connection",
-        ),
+        Channel::None => bound_to_nothing(judge),
     }
     let seen = match evidence.hw_freshness() {
         Freshness::Connect => return,

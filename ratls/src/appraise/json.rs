@@ -31,7 +31,8 @@ impl Serialize for AttestationResult {
             map.serialize_entry("levels_relaxed", &tables::to_json(relaxed))?;
         }
         map.serialize_entry("findings", &self.findings)?;
-        map.serialize_entry("evidence", &evidence(self.evidence()))?;
+        let shown = self.pieces().map_or_else(|| evidence(self.evidence()), platform_json::pieces);
+        map.serialize_entry("evidence", &shown)?;
         map.serialize_entry("policy", &self.policy.as_ref().map(|p| json!({"file": p.file, "sha256": p.digest})))?;
         map.serialize_entry("at", &self.at)?;
         map.serialize_entry("expires", &self.expires())?;

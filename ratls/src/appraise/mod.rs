@@ -40,7 +40,7 @@ pub use tables::level_words;
 pub use text::{Paint, SIMULATED};
 
 use crate::policy::AppraisalPolicy;
-use crate::verify::VerifiedEvidence;
+use crate::verify::{Channel, VerifiedEvidence, VerifiedFiles, VerifiedPieces};
 use judge::Judge;
 use tables::Tables;
 
@@ -71,4 +71,22 @@ pub fn appraise(policy: Option<&AppraisalPolicy>, evidence: VerifiedEvidence) ->
         demand::wanted(&mut judge, policy, demanded);
     }
     AttestationResult::judged(policy, evidence, identity, tables, judge.into_findings())
+}
+
+/// Appraises what came in files. Pieces without a report are never accepted: there is no guest.
+pub fn appraise_files(policy: Option<&AppraisalPolicy>, files: VerifiedFiles) -> AttestationResult {
+    match files {
+        VerifiedFiles::Guest(evidence) => appraise(policy, *evidence),
+        VerifiedFiles::Pieces(pieces) => appraise_pieces(policy, *pieces),
+    }
+}
+
+fn appraise_pieces(policy: Option<&AppraisalPolicy>, pieces: VerifiedPieces) -> AttestationResult {
+    let mut judge = Judge::new(policy, Channel::None);
+    guest::of_files(&mut judge, pieces.simulated());
+    tpm::alone(&mut judge, &pieces);
+    if let (Some(policy), Some(tpm)) = (policy, pieces.tpm()) {
+        tpm::registers(&mut judge, policy, tpm);
+    }
+    AttestationResult::of_pieces(policy, pieces, judge.into_findings())
 }

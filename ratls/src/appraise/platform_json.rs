@@ -5,39 +5,60 @@ use serde_json::{Map, Value, json};
 use crate::endorsement::{AkIdentity, CrlStatus, GceInstance, VerifiedAk, VerifiedGceEndorsement, VerifiedNitro};
 use crate::evidence::hcl::Claims;
 use crate::evidence::tpm::{Clock, PcrValues};
-use crate::verify::{VerifiedEvidence, VerifiedTpm};
+use crate::verify::{VerifiedEvidence, VerifiedParts, VerifiedPieces, VerifiedTpm};
 
 /// Adds what there is; nothing stands for what there is not.
-pub(super) fn add(parts: &mut Map<String, Value>, evidence: &VerifiedEvidence) {
+pub(super) fn add(shown: &mut Map<String, Value>, evidence: &VerifiedEvidence) {
+    let certificate = evidence.tpm().and_then(|tpm| tpm.proof().certificate());
     if let Some(tpm) = evidence.tpm() {
-        parts.insert("tpm".to_owned(), self::tpm(tpm));
-        if let Some(instance) = tpm.proof().certificate().and_then(gce_instance) {
-            parts.insert("gcp".to_owned(), gcp(instance));
-        }
-        if let Some(document) = tpm.document() {
-            parts.insert("aws".to_owned(), nitro(document));
-        }
+        add_tpm(shown, tpm);
     }
     if let Some(claims) = evidence.hcl() {
-        let certificate = evidence.tpm().and_then(|tpm| tpm.proof().certificate());
-        parts.insert("azure".to_owned(), azure(claims, certificate));
+        shown.insert("azure".to_owned(), azure(claims, certificate));
     }
     if let Some(manifest) = evidence.svsm() {
-        parts.insert("svsm".to_owned(), json!({"ek_name": manifest.ek().name().to_string()}));
+        shown.insert("svsm".to_owned(), json!({"ek_name": manifest.ek().name().to_string()}));
     }
-    if let Some(endorsement) = evidence.parts().gce_endorsement() {
-        parts.insert("gce_endorsement".to_owned(), gce_endorsement(endorsement));
+    add_parts(shown, evidence.parts());
+}
+
+/// Pieces that make no guest.
+pub(super) fn pieces(pieces: &VerifiedPieces) -> Value {
+    let mut shown = Map::new();
+    if let Some(tpm) = pieces.tpm() {
+        add_tpm(&mut shown, tpm);
     }
-    if let Some(log) = evidence.parts().event_log() {
-        parts.insert("event_log".to_owned(), json!({"events": log.events().len()}));
+    if let Some(ak) = pieces.ak() {
+        shown.insert("ak".to_owned(), ak_certificate(ak));
     }
-    if let Some(list) = evidence.parts().ima_list() {
-        parts.insert("ima_list".to_owned(), json!({"entries": list.entries().len()}));
+    add_parts(&mut shown, pieces.parts());
+    shown.into()
+}
+
+fn add_tpm(shown: &mut Map<String, Value>, tpm: &VerifiedTpm) {
+    shown.insert("tpm".to_owned(), self::tpm(tpm));
+    if let Some(instance) = tpm.proof().certificate().and_then(gce_instance) {
+        shown.insert("gcp".to_owned(), gcp(instance));
+    }
+    if let Some(document) = tpm.document() {
+        shown.insert("aws".to_owned(), nitro(document));
+    }
+}
+
+fn add_parts(shown: &mut Map<String, Value>, parts: &VerifiedParts) {
+    if let Some(endorsement) = parts.gce_endorsement() {
+        shown.insert("gce_endorsement".to_owned(), gce_endorsement(endorsement));
+    }
+    if let Some(log) = parts.event_log() {
+        shown.insert("event_log".to_owned(), json!({"events": log.events().len()}));
+    }
+    if let Some(list) = parts.ima_list() {
+        shown.insert("ima_list".to_owned(), json!({"entries": list.entries().len()}));
     }
 }
 
 /// The vTPM: what it holds, and who vouches for it.
-pub(super) fn tpm(tpm: &VerifiedTpm) -> Value {
+fn tpm(tpm: &VerifiedTpm) -> Value {
     let certificate = tpm.proof().certificate();
     json!({
         "kind": tpm.kind().as_str(),
@@ -62,12 +83,12 @@ fn clock(clock: Clock) -> Value {
 }
 
 /// By number, as in `--pcrs`.
-pub(super) fn pcrs(values: &PcrValues) -> Value {
+fn pcrs(values: &PcrValues) -> Value {
     values.iter().map(|(index, value)| (index.to_string(), json!(value.to_string()))).collect::<Map<_, _>>().into()
 }
 
 /// A certificate of a cloud for an AK.
-pub(super) fn ak_certificate(ak: &VerifiedAk) -> Value {
+fn ak_certificate(ak: &VerifiedAk) -> Value {
     let identity = match ak.identity() {
         AkIdentity::Azure(vm) => json!({"azure_vm": vm.id()}),
         AkIdentity::Gce(instance) => gcp(instance),
@@ -113,7 +134,7 @@ fn gcp(instance: &GceInstance) -> Value {
 }
 
 /// A document of NitroTPM.
-pub(super) fn nitro(verified: &VerifiedNitro) -> Value {
+fn nitro(verified: &VerifiedNitro) -> Value {
     let document = verified.document();
     json!({
         "module_id": document.module_id(),

@@ -15,7 +15,7 @@ use crate::digest::Sha256Digest;
 use crate::endorsement::CrlStatus;
 use crate::policy::AppraisalPolicy;
 use crate::time::UnixTime;
-use crate::verify::{Channel, Freshness, VerifiedEvidence, VerifiedTpm};
+use crate::verify::{Channel, Freshness, VerifiedEvidence, VerifiedPieces, VerifiedTpm};
 
 /// The verdict in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +64,12 @@ pub(super) struct PolicyName {
     pub(super) max_age: Duration,
 }
 
+impl PolicyName {
+    fn of(policy: &AppraisalPolicy) -> PolicyName {
+        PolicyName { file: policy.file().to_owned(), digest: policy.digest(), max_age: policy.max_age() }
+    }
+}
+
 /// Everything that is known after verification and appraisal. Immutable.
 #[must_use]
 #[derive(Debug)]
@@ -76,6 +82,8 @@ pub struct AttestationResult {
     pub(super) profile: Option<Profile>,
     /// Absent where verification refused: then nothing of the evidence is worth showing.
     pub(super) evidence: Option<VerifiedEvidence>,
+    /// Genuine pieces in files that make no guest, in place of evidence.
+    pub(super) pieces: Option<Box<VerifiedPieces>>,
     pub(super) tables: Box<Tables>,
     pub(super) policy: Option<PolicyName>,
     pub(super) at: UnixTime,
@@ -95,8 +103,34 @@ impl AttestationResult {
             channel,
             profile,
             evidence: None,
+            pieces: None,
             policy: None,
             at,
+        }
+    }
+
+    /// Pieces without a report: authentic where no policy is asked, and nothing that a policy could accept.
+    pub(super) fn of_pieces(
+        policy: Option<&AppraisalPolicy>,
+        pieces: VerifiedPieces,
+        mut findings: Vec<Finding>,
+    ) -> AttestationResult {
+        findings.sort_by_key(Finding::severity);
+        let missing = findings.iter().find(|finding| finding.id == "R_MISSING").expect("pieces have no report");
+        let tables = Tables::of(&claims::refused(missing, pieces.profile()), View::Strict, Channel::None);
+        let refused = findings.iter().any(|finding| finding.severity == Severity::Fatal);
+        AttestationResult {
+            tables: Box::new(tables),
+            verdict: if refused { Verdict::Refused } else { Verdict::Authentic },
+            refused_by: refused.then_some(Stage::Appraise),
+            findings,
+            identity: Identity::None,
+            channel: Channel::None,
+            profile: pieces.profile(),
+            at: pieces.at(),
+            evidence: None,
+            pieces: Some(Box::new(pieces)),
+            policy: policy.map(PolicyName::of),
         }
     }
 
@@ -125,7 +159,8 @@ impl AttestationResult {
             profile: Some(evidence.profile()),
             at: evidence.at(),
             evidence: Some(evidence),
-            policy: policy.map(|p| PolicyName { file: p.file().to_owned(), digest: p.digest(), max_age: p.max_age() }),
+            pieces: None,
+            policy: policy.map(PolicyName::of),
         }
     }
 
@@ -158,6 +193,11 @@ impl AttestationResult {
     }
     pub fn simulated(&self) -> bool {
         self.evidence.as_ref().is_some_and(VerifiedEvidence::simulated)
+            || self.pieces.as_ref().is_some_and(|pieces| pieces.simulated())
+    }
+    /// Pieces of evidence in files that make no guest.
+    pub fn pieces(&self) -> Option<&VerifiedPieces> {
+        self.pieces.as_deref()
     }
     /// `None` where verification refused.
     pub fn evidence(&self) -> Option<&VerifiedEvidence> {

@@ -159,6 +159,9 @@ impl AttestationResult {
             return "The evidence was made by software; there is no guest.";
         }
         match (self.verdict, self.channel, self.hw_freshness()) {
+            _ if self.pieces.is_some() => {
+                "These pieces are genuine; without a report they are of no machine that the AMD-SP knows."
+            }
             (Verdict::Refused, _, _) if self.evidence.is_none() => "Nothing of the evidence can be believed.",
             (Verdict::Refused, ..) => "The hardware signed this, and it is not what you accept.",
             (_, Channel::Exporter, Freshness::Connect) => self.whose_connection(),

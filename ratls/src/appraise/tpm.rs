@@ -10,7 +10,7 @@ use super::snp::one_of;
 use crate::binding::Profile;
 use crate::evidence::tpm::PcrValues;
 use crate::policy::{AkRule, AppraisalPolicy, Need, NitroTpm, RequiredRoot};
-use crate::verify::{Link, TpmKind, VerifiedEvidence, VerifiedTpm};
+use crate::verify::{Link, TpmKind, VerifiedEvidence, VerifiedPieces, VerifiedTpm};
 
 /// Checks that hold under every policy and without one.
 pub(super) fn always(judge: &mut Judge<'_>, evidence: &VerifiedEvidence) {
@@ -18,6 +18,24 @@ pub(super) fn always(judge: &mut Judge<'_>, evidence: &VerifiedEvidence) {
         None => missing(judge, evidence.profile()),
         Some(tpm) if tpm.link().anchor().is_none() => unproven(judge, evidence.profile(), tpm),
         Some(tpm) => vouched(judge, tpm),
+    }
+    if evidence.tpm_is_unbound() {
+        let help = "the TPM was asked for something else than this report, so the two may be of different machines; a bundle, or a \
+                    connection, holds both together";
+        judge.grave("T_UNBOUND", "vTPM", "its word names another report, or none", "the hash of this report", help);
+    }
+}
+
+/// What a TPM of files is worth without a report beside it.
+pub(super) fn alone(judge: &mut Judge<'_>, pieces: &VerifiedPieces) {
+    let help = "give the report with --snp-report (on Azure the blob with --hcl): without one, nothing is of a machine that the \
+                AMD-SP knows";
+    judge.grave("R_MISSING", "report", "none", "the SNP report of the guest", help);
+    if let Some(tpm) = pieces.tpm() {
+        match tpm.link().anchor() {
+            None => unproven(judge, pieces.profile().unwrap_or(Profile::AwsSnp), tpm),
+            Some(_) => vouched(judge, tpm),
+        }
     }
 }
 
@@ -117,7 +135,7 @@ fn required_roots(judge: &mut Judge<'_>, policy: &AppraisalPolicy, evidence: &Ve
     }
 }
 
-fn registers(judge: &mut Judge<'_>, policy: &AppraisalPolicy, tpm: &VerifiedTpm) {
+pub(super) fn registers(judge: &mut Judge<'_>, policy: &AppraisalPolicy, tpm: &VerifiedTpm) {
     let (rules, pcrs) = (policy.tpm(), tpm.pcrs());
     let bank = pcrs.bank();
     if !rules.banks.contains(&bank) {

@@ -1,6 +1,10 @@
 //! PEM or DER as operators and key services deliver it, to the DER that everything else takes.
 
 use super::MAX_CERTIFICATES;
+use super::certificate::Certificate;
+use super::der;
+use super::key::PublicKey;
+use crate::bytes::Reader;
 use x509_parser::pem::Pem;
 
 /// Bytes of one PEM file: eight certificates and their text.
@@ -32,11 +36,55 @@ pub fn crls(file: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
     blocks(file, "X509 CRL")
 }
 
+/// A key as operators have it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyFile {
+    Key(PublicKey),
+    /// DER of a certificate, and the key that it is for. Nothing of it is verified.
+    Certificate(Vec<u8>, PublicKey),
+}
+
+/// A public key, or a certificate for one, in DER or PEM. What pads a certificate that was read from a TPM's NV index is cut off.
+pub fn key(file: &[u8]) -> Result<KeyFile, PemError> {
+    let wanted = "PUBLIC KEY";
+    if file.len() > MAX_PEM_BYTES {
+        return Err(PemError::TooLarge { seen: file.len() });
+    }
+    let (label, der) = if file.first() == Some(&der::SEQUENCE) {
+        (String::new(), unpadded(file).ok_or(PemError::Malformed)?.to_vec())
+    } else {
+        let block = Pem::iter_from_buffer(file).next().ok_or(PemError::Nothing { wanted })?;
+        let block = block.map_err(|_| PemError::Malformed)?;
+        (block.label, block.contents)
+    };
+    let certificate = || {
+        let key = Certificate::parse(&der).ok()?.key().ok()?;
+        Some(KeyFile::Certificate(der.clone(), key))
+    };
+    let plain = || PublicKey::from_spki(&der).or_else(|_| PublicKey::rsa_pkcs1(&der)).ok().map(KeyFile::Key);
+    let found = match label.as_str() {
+        "CERTIFICATE" => certificate(),
+        "PUBLIC KEY" | "RSA PUBLIC KEY" => plain(),
+        "" => plain().or_else(certificate),
+        other => return Err(PemError::Label { seen: other.to_owned(), wanted }),
+    };
+    found.ok_or(PemError::Malformed)
+}
+
+/// One element, if nothing but padding follows it: TPMs fill their indexes up with zeros or ones.
+fn unpadded(file: &[u8]) -> Option<&[u8]> {
+    let mut reader = Reader::new(file);
+    let element = der::element(&mut reader, der::SEQUENCE).ok()?;
+    let padding = reader.remaining();
+    let pads = |byte: u8| padding.iter().all(|b| *b == byte);
+    (pads(0) || pads(0xFF)).then_some(element.raw)
+}
+
 fn blocks(file: &[u8], wanted: &'static str) -> Result<Vec<Vec<u8>>, PemError> {
     if file.len() > MAX_PEM_BYTES {
         return Err(PemError::TooLarge { seen: file.len() });
     }
-    if file.first() == Some(&super::der::SEQUENCE) {
+    if file.first() == Some(&der::SEQUENCE) {
         return Ok(vec![file.to_vec()]);
     }
     let mut found = Vec::new();

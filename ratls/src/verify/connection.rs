@@ -13,6 +13,7 @@ use crate::endorsement::{AkError, TrustAnchors};
 use crate::evidence::hcl::HclError;
 use crate::evidence::snp::ReportError;
 use crate::evidence::svsm::ManifestError;
+use crate::evidence::tpm::Bank;
 use crate::time::UnixTime;
 use crate::verify::credential::{self, CredentialError};
 use crate::verify::evidence::{Channel, Freshness, VerifiedEvidence};
@@ -44,12 +45,20 @@ pub enum VerifyError {
     NotInTree,
     #[error("the statement names key {seen}, the certificate has {wanted}")]
     OtherKey { seen: SpkiDigest, wanted: SpkiDigest },
-    #[error("there is no SNP report in the ATTEST")]
+    #[error("there is no SNP report")]
     NoReport,
+    #[error("no key for the quote was given, and no certificate of one: nobody can tell who signed it")]
+    NoAk,
     #[error("hardware evidence of a kind that profile {0} does not have")]
     UnexpectedHardware(Profile),
     #[error("something of a TPM came, or the statement names a key of one; profile {0} has none")]
     UnexpectedTpm(Profile),
+    #[error("no values of registers were given for the quote")]
+    NoPcrs,
+    #[error("the event log has no digests of bank {0}, whose registers came with it")]
+    LogBank(Bank),
+    #[error("the event log leads to {replayed} in PCR {pcr}, which holds {quoted}: it is another boot's, or not whole")]
+    Replay { pcr: u8, replayed: String, quoted: String },
     #[error("the report does not parse: {0}")]
     Report(#[source] ReportError),
     #[error("the hardware did not sign B: the report was not asked for with this statement")]
@@ -103,6 +112,9 @@ impl VerifyError {
             VerifyError::OtherKey { .. } => "B_KEY",
             VerifyError::UnexpectedHardware(_) | VerifyError::UnexpectedTpm(_) => "B_PROFILE",
             VerifyError::NoReport => "B_NO_REPORT",
+            VerifyError::NoAk => "Q_AK",
+            VerifyError::NoPcrs => "Q_SEL",
+            VerifyError::LogBank(_) | VerifyError::Replay { .. } => "L_REPLAY",
             VerifyError::Report(_) => "R_PARSE",
             VerifyError::ReportData { .. } | VerifyError::Unbound => "R_FRESH",
             VerifyError::Hcl(error) => error.id(),
@@ -260,6 +272,7 @@ impl Signed<'_> {
             channel: self.channel,
             listed: self.parts.to_vec(),
             parts: VerifiedParts::default(),
+            unbound_tpm: false,
             statement: Some(self.statement),
             leaf: Some(self.spki),
             at: now,

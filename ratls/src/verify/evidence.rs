@@ -63,6 +63,7 @@ pub struct VerifiedEvidence {
     pub(super) channel: Channel,
     pub(super) listed: Vec<PartInfo>,
     pub(super) parts: VerifiedParts,
+    pub(super) unbound_tpm: bool,
     pub(super) statement: Option<Statement>,
     pub(super) leaf: Option<SpkiDigest>,
     pub(super) at: UnixTime,
@@ -77,6 +78,7 @@ impl VerifiedEvidence {
             channel: Channel::None,
             listed: vec![],
             parts: VerifiedParts::default(),
+            unbound_tpm: false,
             statement: None,
             leaf: None,
             at,
@@ -98,6 +100,10 @@ impl VerifiedEvidence {
     /// The TPM that answered. `None` where the platform has none, and where it has one of which nothing came: the profile tells.
     pub fn tpm(&self) -> Option<&VerifiedTpm> {
         self.platform.tpm.as_ref()
+    }
+    /// In files only: nothing shows that the TPM's word and the report are of one machine.
+    pub fn tpm_is_unbound(&self) -> bool {
+        self.unbound_tpm
     }
     /// What Azure's paravisor says, in the JSON that the report is over.
     pub fn hcl(&self) -> Option<&Claims> {

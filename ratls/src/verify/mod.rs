@@ -7,6 +7,7 @@
 //! quote       one TPM quote by an AK, over registers                          --> VerifiedQuote
 //! tpm         the quote that answers this connection, and who vouches         --> VerifiedTpm
 //! parts       logs, lists and endorsements beside an ATTEST                   --> VerifiedParts
+//! files       pieces of evidence in files, and what holds between them        --> VerifiedFiles
 //! credential  the round trip that proves an AK beside an EK                   --> CredentialProof
 //! ```
 
@@ -15,6 +16,7 @@ mod azure;
 pub mod connection;
 pub mod credential;
 pub mod evidence;
+pub mod files;
 mod gcp;
 pub mod link;
 pub mod parts;
@@ -28,6 +30,7 @@ pub mod tpm;
 pub use connection::{Connection, VerifyError, verify_bundle, verify_connection, verify_key};
 pub use credential::{CredentialError, CredentialProof, Question};
 pub use evidence::{Channel, Freshness, VerifiedEvidence};
+pub use files::{AkFile, Files, QuoteFiles, SvsmFiles, VerifiedFiles, VerifiedPieces, verify_files};
 pub use link::{Link, Root};
 pub use parts::{Part, PartRefusal, VerifiedParts};
 pub use quote::{QuoteError, VerifiedQuote, verify_quote};

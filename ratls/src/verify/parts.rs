@@ -12,6 +12,7 @@ use crate::endorsement::TrustAnchors;
 use crate::endorsement::gce_firmware::{GceFirmwareRefusal, VerifiedGceEndorsement, verify_gce_endorsement};
 use crate::evidence::event_log::{EventLog, EventLogError};
 use crate::evidence::ima::{ImaError, ImaList};
+use crate::time::UnixTime;
 use crate::verify::evidence::VerifiedEvidence;
 use crate::wire::attest::part;
 
@@ -112,6 +113,19 @@ impl VerifiedParts {
     /// The settings behind the statement's `config`, deterministic CBOR.
     pub fn settings(&self) -> Option<&[u8]> {
         self.settings.as_deref()
+    }
+}
+
+impl VerifiedParts {
+    /// Adds an item of a file, which nothing lists. An endorsement that no root was named for refuses: it was given to be used.
+    pub(super) fn add_of_file(&mut self, part: &Part, anchors: &TrustAnchors, at: UnixTime) -> Result<(), PartRefusal> {
+        match &part.content {
+            Content::EventLog(log) => self.event_log = Some(log.clone()),
+            Content::ImaList(list) => self.ima_list = Some(list.clone()),
+            Content::GceEndorsement => self.gce_endorsement = Some(verify_gce_endorsement(&part.bytes, anchors, at)?),
+            Content::Opaque => {}
+        }
+        Ok(())
     }
 }
 
