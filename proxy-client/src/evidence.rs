@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use proxy_core::framing::{Framed, FramingError};
 use ratls::appraise::Finding;
 use ratls::endorsement::TrustAnchors;
-use ratls::policy::AppraisalPolicy;
+use ratls::policy::{AppraisalPolicy, EventLogRules};
 use ratls::verify::{CredentialError, CredentialProof, Part, PartRefusal, Question, VerifiedEvidence};
 use ratls::wire::attest::{PartInfo, part};
 use ratls::wire::credential::CredentialResponse;
@@ -119,7 +119,12 @@ pub async fn complete<S: AsyncRead + AsyncWrite + Unpin>(
 /// Logs are of use where a TPM says what they must replay to; the endorsement of a firmware, where the policy can rest on it.
 fn is_needed(listed: &PartInfo, evidence: &VerifiedEvidence, policy: Option<&AppraisalPolicy>) -> bool {
     match listed.name.as_str() {
-        part::EVENT_LOG | part::IMA_LOG => evidence.tpm().is_some(),
+        part::EVENT_LOG => evidence.tpm().is_some(),
+        // It grows, so it is another one for each connection: not without need.
+        part::IMA_LOG => {
+            evidence.tpm().is_some()
+                && policy.is_none_or(|policy| policy.event_log().is_some_and(EventLogRules::needs_ima))
+        }
         part::GCE_ENDORSEMENT => true,
         part::SETTINGS => policy.is_none(),
         _ => false,

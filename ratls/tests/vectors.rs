@@ -12,10 +12,18 @@ use ratls::binding::statement::{Epoch, LogDigest};
 use ratls::binding::*;
 use ratls::cert::KeyEvidence;
 use ratls::crypto::sha256;
+use ratls::evidence::svsm::Nonce;
+use ratls::evidence::tpm::Public;
+use ratls::verify::credential::{Seed, id_object};
 use ratls::wire::attest::*;
 use ratls::wire::control::*;
+use ratls::wire::credential::{Credential, CredentialResponse, CredentialSecret};
 use ratls::wire::frame::{FrameType, encode};
 use ratls::wire::parts::{encode_parts, encode_want};
+use ratls::wire::svsm::SvsmEvidence;
+
+/// Made with openssl and a second KDFa, so that the backend without AES publishes it too.
+const ID_OBJECT: &str = "00203e856f13ced78e102fb0fd618a8618a4eafa69f5630bfdae3612614ce10678d684f6bb746fbf16c1fa5705ce3eaaaffcf6f2cf7603ec1c9bc2979888d8f690a9e178";
 
 fn leaves(n: u32) -> Vec<LeafHash> {
     (0..n).map(|i| LeafHash::from_bytes(*sha256(&[&i.to_be_bytes()]).as_bytes())).collect()
@@ -129,6 +137,44 @@ fn vectors() -> Vec<(String, Vec<u8>)> {
     };
     assert_eq!(KeyEvidence::parse_extension(&evidence.encode_extension()), Ok(evidence.clone()));
     add("extension: CMW (report and certificate shortened)", &evidence.encode_extension());
+
+    let tpm = TpmEvidence {
+        attest: vec![0x77; 4],
+        signature: vec![0x88; 4],
+        bank: 0x000B,
+        pcrs: [(0, vec![0x99; 32]), (23, vec![0xAA; 32])].into(),
+        public: vec![0xBB; 4],
+    };
+    let svsm = SvsmEvidence { report: vec![0x55; 8], manifest: vec![0xCC; 4], nonce: Nonce::from_bytes(*b.as_bytes()) };
+    add("hardware: SVSM (report and manifest shortened)", &svsm.encode());
+    let with_tpm = Attest {
+        hardware: vec![(HardwareFormat::SvsmManifest, svsm.encode())],
+        tpm: Some(tpm.clone()),
+        endorsements: vec![],
+        parts: vec![],
+        ..attest
+    };
+    assert_eq!(Attest::parse(&with_tpm.encode()), Ok(with_tpm.clone()));
+    add("frame: ATTEST with a TPM (structures shortened)", &encode(FrameType::Attest, &with_tpm.encode()));
+    let credential = Credential { id_object: vec![0xDD; 4], encrypted_secret: vec![0xEE; 4] };
+    add("frame: CRED (buffers shortened)", &encode(FrameType::Cred, &credential.encode()));
+    let response = CredentialResponse { secret: CredentialSecret::from_bytes([0xFF; 32]) };
+    add("frame: CRED_RESP", &encode(FrameType::CredResponse, &response.encode()));
+    let name = Public::gce_ecc_ak(&[1; 32], &[2; 32]).unwrap().name();
+    if ratls::crypto::BACKEND != "ring" {
+        let object = id_object(&Seed::from_bytes([3; 32]), &name, &[4; 32]).unwrap();
+        assert_eq!(hex::encode(object), ID_OBJECT);
+    }
+    add("AK name: GCE's template on P-256, x = 32 bytes 01, y = 32 bytes 02", name.as_bytes());
+    add("ID object: for that name, seed = 32 bytes 03, secret = 32 bytes 04", &hex::decode(ID_OBJECT).unwrap());
+    let of_platform = KeyEvidence {
+        hardware: vec![(HardwareFormat::HclBlob, vec![0x55; 8])],
+        tpm: Some(tpm),
+        endorsements: vec![],
+        ..evidence
+    };
+    assert_eq!(KeyEvidence::parse_extension(&of_platform.encode_extension()), Ok(of_platform.clone()));
+    add("extension: CMW with an HCL report and a TPM (structures shortened)", &of_platform.encode_extension());
     v
 }
 

@@ -106,6 +106,13 @@ pub(crate) const JUDGED: [u8; 14] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 1
 /// Files in an IMA allow-list: what a policy file of a mebibyte can hold.
 const MAX_IMA_FILES: usize = 16_384;
 
+impl EventLogRules {
+    /// Whether a verdict needs the kernel's measurement list.
+    pub fn needs_ima(&self) -> bool {
+        self.ima.is_some()
+    }
+}
+
 pub(super) fn parse(root: &mut Section<'_>) -> Result<Option<EventLogRules>, PolicyError> {
     root.optional("event_log").map(|entry| rules(&entry)).transpose()
 }
