@@ -49,6 +49,7 @@ fn every_key_is_documented() {
         "[snp]\nmeasurements = [\"{digest}\"]\nsigning_keys = [\"vcek\"]\n[snp.minimum_tcb.turin]\n\
          fmc = 1\nbl = 1\ntee = 1\nsnp = 1\nucode = 1\n"
     );
+    let reference = |kind| format!("{base}identity = \"any\"\n{snp}[[reference]]\nkind = \"{kind}\"\nx = 1\n");
     for text in [
         "x = 1\n".to_owned(),
         format!("{base}identity.x = 1\n"),
@@ -68,6 +69,12 @@ fn every_key_is_documented() {
         format!("{base}identity = \"any\"\n{snp}[roots]\nx = 1\n"),
         format!("{base}identity = \"any\"\n{snp}[guest]\nx = 1\n"),
         format!("{base}identity = \"any\"\n{snp}[freshness]\nx = 1\n"),
+        reference("launch"),
+        reference("pages"),
+        reference("digest"),
+        reference("verity"),
+        reference("rebuild"),
+        reference("own-build"),
     ] {
         let error = AppraisalPolicy::parse(&text, "p").unwrap_err();
         let PolicyProblem::UnknownKey { known } = error.problem() else { panic!("{error}") };

@@ -259,7 +259,7 @@ fn pages(file: &Path) -> Result<Measured, MeasureError> {
         digest: launch.digest(),
         what: format!("page by page, {vcpus} vCPU{}", if vcpus == 1 { "" } else { "s" }),
         machine: None,
-        coverage: launch.coverage(),
+        coverage: *launch.coverage(),
         differs: None,
     })
 }

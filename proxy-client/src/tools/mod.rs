@@ -10,6 +10,7 @@ pub mod verify;
 
 mod input;
 mod pieces;
+mod reference_files;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;

@@ -9,6 +9,7 @@ use ratls::policy::{AppraisalPolicy, MAX_POLICY_BYTES, PolicyError};
 use serde_json::json;
 
 use super::input::{self, ReadFileError};
+use super::reference_files::FolderFiles;
 use super::{EXIT_USAGE, Output};
 
 /// A root certificate in PEM, with a text before it.
@@ -54,12 +55,13 @@ pub enum LoadError {
     Root { policy: PathBuf, key: &'static str, root: PathBuf, source: AnchorError },
 }
 
-/// Reads a policy file and the roots that it may name, relative to the policy's own folder.
+/// Reads a policy file, and the roots and the files of references that it may name, relative to the policy's own folder.
 pub fn load(path: &Path) -> Result<LoadedPolicy, LoadError> {
     let boxed = |e: ReadFileError| -> Box<dyn std::error::Error + Send + Sync> { Box::new(e) };
     let bytes = input::read(path, MAX_POLICY_BYTES).map_err(|e| LoadError::File(boxed(e)))?;
     let text = String::from_utf8(bytes).map_err(|_| LoadError::NotText { path: path.to_owned() })?;
-    let policy = AppraisalPolicy::parse(&text, &path.display().to_string())?;
+    let mut policy = AppraisalPolicy::parse(&text, &path.display().to_string())?;
+    policy.load_references(&mut FolderFiles::beside(path))?;
     let named = |key: &'static str, name: &str| -> Result<(PathBuf, Vec<u8>), LoadError> {
         let root = path.parent().unwrap_or(Path::new("")).join(name);
         let bytes = input::read(&root, MAX_ROOT_BYTES).map_err(|e| LoadError::RootFile {

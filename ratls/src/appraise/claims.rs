@@ -5,9 +5,10 @@
 
 use super::event_log::Covered;
 use super::finding::{Finding, Severity};
-use super::levels::{Claim, Component, Cover, Inputs, Matched, Provenance, RootState};
+use super::launch;
+use super::levels::{Claim, Component, Cover, Inputs, Matched, RootState};
 use crate::binding::Profile;
-use crate::policy::{AppraisalPolicy, IdentityRule};
+use crate::policy::{AppraisalPolicy, IdentityRule, LaunchAnswer};
 use crate::verify::{Channel, Freshness, Link, Root, VerifiedEvidence};
 
 /// Findings about the AMD-SP, its key, or who can reach into the guest: with one of them nothing that it signed counts.
@@ -43,10 +44,18 @@ pub(super) fn inputs(
         fatal,
         ..RootState::sound()
     };
-    let mut claims = vec![firmware(policy, evidence, findings)];
-    if evidence.profile() == Profile::Snp {
-        claims.extend([Component::Boot, Component::Kernel, Component::Userspace].map(unknown));
-    }
+    let has_vtpm = evidence.profile() != Profile::Snp;
+    let answer = policy.and_then(|policy| Some((policy, policy.launch(evidence.report().report().measurement())?)));
+    let mut claims = match &answer {
+        Some((policy, LaunchAnswer::Launch(found))) => launch::claims(policy, found, has_vtpm),
+        _ => {
+            let mut claims = vec![firmware(policy, evidence, findings)];
+            if !has_vtpm {
+                claims.extend([Component::Boot, Component::Kernel, Component::Userspace].map(unknown));
+            }
+            claims
+        }
+    };
     if let Some(tpm) = evidence.tpm() {
         claims.extend(covered.into_iter().map(|covered| registers(covered, tpm.link())));
     }
@@ -98,15 +107,15 @@ fn vtpm(profile: Profile) -> Option<RootState> {
 /// The launch measurement: in full where it is on the policy's list; where only the owner's key is pinned, its signer.
 fn firmware(policy: Option<&AppraisalPolicy>, evidence: &VerifiedEvidence, findings: &[Finding]) -> Claim {
     let refused = |id| findings.iter().any(|finding| finding.id == id && finding.severity == Severity::Fatal);
-    let listed =
-        |policy: &AppraisalPolicy| policy.snp().measurements.contains(evidence.report().report().measurement());
+    let measured = evidence.report().report().measurement();
+    let listed = policy.and_then(|policy| policy.launch(measured));
     let signed = |policy: &AppraisalPolicy| match policy.identity() {
         IdentityRule::All(rules) => rules.launch_identity.is_some() && !refused("I_LAUNCH"),
         IdentityRule::Any => false,
     };
-    let matched = match policy {
-        Some(policy) if listed(policy) => Matched::Digest(Provenance::Own),
-        Some(policy) if signed(policy) => Matched::Signer("the key of the ID block".to_owned()),
+    let matched = match (policy, listed) {
+        (_, Some(LaunchAnswer::Digest(origin))) => Matched::Digest(launch::provenance(origin)),
+        (Some(policy), _) if signed(policy) => Matched::Signer("the key of the ID block".to_owned()),
         _ => Matched::Nothing,
     };
     Claim {

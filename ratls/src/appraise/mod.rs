@@ -23,6 +23,7 @@ pub mod html;
 mod identity;
 mod json;
 mod judge;
+mod launch;
 pub mod levels;
 mod platform_json;
 mod result;

@@ -37,12 +37,13 @@ pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &AppraisalPolicy, veri
         );
     }
     signing_key(judge, rules, verified);
-    if !rules.measurements.contains(report.measurement()) {
+    if policy.launch(report.measurement()).is_none() {
+        let accepted = [policy.references().accepted_launches(), rules.measurements.clone()].concat();
         judge.fatal(
             "R_LD",
             "measurement",
             report.measurement(),
-            one_of(&rules.measurements),
+            one_of(&accepted),
             "this guest does not run what the policy names; after an intended update, put the new digest into the policy",
         );
     }

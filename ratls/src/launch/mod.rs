@@ -27,7 +27,7 @@ pub use cover::{Coverage, Covered, Enforcement, Known, LaunchLink, NotCovered};
 pub use hashes::{Ingredient, KernelHashes, MAX_CMDLINE_BYTES};
 pub use machine::{BadVcpuCount, GceHost, Machine, UnknownVmm, VcpuCount, Vmm};
 pub use ovmf::{MAX_FIRMWARE_BYTES, OvmfError, OvmfLayout, Section, SectionKind};
-pub use pages::{MAX_RECIPE_BYTES, PagesError, PagesLaunch, PagesRecipe};
+pub use pages::{MAX_RECIPE_BYTES, PageFile, PagePart, PagesError, PagesLaunch, PagesRecipe};
 pub use recipe::{Firmware, FirmwareFile, LaunchError, OvmfLaunch, SvsmLaunch};
 pub use search::{Difference, LaunchMatch, MAX_MACHINES, Machines, MachinesError, would_match};
 pub use vcpu::{BadFeatures, GuestFeatures, MAX_VCPUS, UnknownModel, VcpuSignature};

@@ -363,7 +363,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn refuses_sections_that_no_firmware_has() {
+    fn plat_n28_refuses_sections_that_no_firmware_has() {
         for (at, section, says) in [
             (0, (0x80_0001, 0x9000, 1), "multiples of 4096"),
             (0, (0x80_0000, 0x9001, 1), "multiples of 4096"),
@@ -388,7 +388,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn refuses_tables_that_are_broken_or_say_a_thing_twice() {
+    fn plat_n28_refuses_tables_that_are_broken_or_say_a_thing_twice() {
         for (entries, wanted) in [
             (&[RESET][..], OvmfError::NoMetadata),
             (&[METADATA, RESET, RESET], OvmfError::DuplicateEntry(SEV_ES_RESET_BLOCK)),
@@ -439,7 +439,7 @@ pub(super) mod tests {
 
     proptest! {
         #[test]
-        fn any_change_of_a_good_image_is_an_answer_and_never_a_panic(
+        fn plat_n28_any_change_of_a_good_image_is_an_answer_and_never_a_panic(
             changes in proptest::collection::vec((IMAGE_BYTES - 0x220..IMAGE_BYTES, any::<u8>()), 1..6)
         ) {
             let mut image = good();

@@ -28,6 +28,8 @@ use serde::Deserialize;
 
 use super::chain::{PAGE_BYTES, PAGE_STEP, Page, PageChain};
 use super::cover::{Coverage, Covered, Known, LaunchLink, NotCovered};
+use crate::crypto::sha256;
+use crate::digest::Sha256Digest;
 use crate::evidence::snp::Measurement;
 
 /// Largest list as text.
@@ -59,7 +61,7 @@ struct Entry {
     length: Option<u64>,
     fill: Option<Fill>,
     count: Option<u64>,
-    covers: Option<Part>,
+    covers: Option<PagePart>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -82,7 +84,7 @@ enum Fill {
 /// The component that an entry's bytes are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Part {
+pub enum PagePart {
     Firmware,
     Kernel,
     Initrd,
@@ -114,11 +116,21 @@ pub enum PagesError {
 }
 
 /// What a list of pages comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PagesLaunch {
     digest: Measurement,
     coverage: Coverage,
     vcpus: u32,
+    files: Vec<PageFile>,
+}
+
+/// What pages were made of, and which component it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageFile {
+    pub part: PagePart,
+    pub name: String,
+    /// Of the whole file; of the page, where its bytes stand in the list.
+    pub sha256: Sha256Digest,
 }
 
 impl PagesLaunch {
@@ -126,8 +138,12 @@ impl PagesLaunch {
         self.digest
     }
     /// A component without an entry of its own is not covered, whatever the guest does with unmeasured memory.
-    pub fn coverage(&self) -> Coverage {
-        self.coverage
+    pub fn coverage(&self) -> &Coverage {
+        &self.coverage
+    }
+    /// The files that cover a component.
+    pub fn files(&self) -> &[PageFile] {
+        &self.files
     }
     pub fn vcpus(&self) -> u32 {
         self.vcpus
@@ -222,7 +238,14 @@ impl Entry {
                         let area = bytes.as_slice().try_into().map_err(|_| refuse("a save area has 4096 bytes"))?;
                         launch.vmsas(self.gpa, area, count)
                     }
-                    _ => launch.normal(self.gpa, &bytes, self.covers).map_err(|e| e.unwrap_or(refuse(WHOLE_PAGES))),
+                    _ => {
+                        match (self.covers, &self.file) {
+                            (Some(part), Some(name)) => launch.file(part, name, bytes_of(name).unwrap_or_default()),
+                            (Some(part), None) => launch.file(part, &format!("bytes of page {number}"), &bytes),
+                            (None, _) => {}
+                        }
+                        launch.normal(self.gpa, &bytes, self.covers).map_err(|e| e.unwrap_or(refuse(WHOLE_PAGES)))
+                    }
                 };
             }
         };
@@ -272,28 +295,35 @@ pub(super) struct PagesBuilder {
     coverage: Coverage,
     pages: u64,
     vcpus: u32,
+    files: Vec<PageFile>,
 }
 
 impl PagesBuilder {
     pub(super) fn new() -> PagesBuilder {
         let none = Err(NotCovered::NotInRecipe);
         let coverage = Coverage { firmware: none, kernel: none, initrd: none, cmdline: none };
-        PagesBuilder { chain: PageChain::new(), coverage, pages: 0, vcpus: 0 }
+        PagesBuilder { chain: PageChain::new(), coverage, pages: 0, vcpus: 0, files: Vec::new() }
     }
 
-    fn normal(&mut self, gpa: u64, bytes: &[u8], part: Option<Part>) -> Result<(), Option<PagesError>> {
+    fn normal(&mut self, gpa: u64, bytes: &[u8], part: Option<PagePart>) -> Result<(), Option<PagesError>> {
         let pages = u64::try_from(bytes.len().div_ceil(PAGE_BYTES)).unwrap_or(u64::MAX);
         self.room(gpa, pages).map_err(Some)?;
         self.chain.add_normal(gpa, bytes).map_err(|_| None)?;
         let slot = match part {
             None => return Ok(()),
-            Some(Part::Firmware) => &mut self.coverage.firmware,
-            Some(Part::Kernel) => &mut self.coverage.kernel,
-            Some(Part::Initrd) => &mut self.coverage.initrd,
-            Some(Part::Cmdline) => &mut self.coverage.cmdline,
+            Some(PagePart::Firmware) => &mut self.coverage.firmware,
+            Some(PagePart::Kernel) => &mut self.coverage.kernel,
+            Some(PagePart::Initrd) => &mut self.coverage.initrd,
+            Some(PagePart::Cmdline) => &mut self.coverage.cmdline,
         };
         *slot = Ok(Covered { link: LaunchLink::Direct, known: Known::Bytes });
         Ok(())
+    }
+
+    fn file(&mut self, part: PagePart, name: &str, bytes: &[u8]) {
+        if !self.files.iter().any(|file| file.part == part && file.name == name) {
+            self.files.push(PageFile { part, name: name.to_owned(), sha256: sha256(&[bytes]) });
+        }
     }
 
     fn vmsas(&mut self, gpa: u64, area: &[u8; PAGE_BYTES], count: u64) -> Result<(), PagesError> {
@@ -323,7 +353,8 @@ impl PagesBuilder {
         if self.vcpus == 0 {
             return Err(PagesError::NoVmsa);
         }
-        Ok(PagesLaunch { digest: self.chain.digest(), coverage: self.coverage, vcpus: self.vcpus })
+        let PagesBuilder { chain, coverage, vcpus, files, .. } = self;
+        Ok(PagesLaunch { digest: chain.digest(), coverage, vcpus, files })
     }
 }
 

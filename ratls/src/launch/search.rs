@@ -69,8 +69,13 @@ impl Machines {
         Machines { vmms: vec![vmm], vcpus: vec![vcpus], models: vec![model], features: vec![features] }
     }
 
-    pub fn count(&self) -> usize {
-        self.vmms.len() * self.vcpus.len() * self.models.len() * self.features.len()
+    /// Every combination.
+    pub fn each(&self) -> impl Iterator<Item = Machine> + '_ {
+        let vcpus = move |vmm: Vmm| self.vcpus.iter().map(move |vcpus| (vmm, *vcpus));
+        let places = self.vmms.iter().flat_map(move |vmm| vcpus(*vmm));
+        places.flat_map(move |(vmm, vcpus)| {
+            pairs(&self.models, &self.features).map(move |(model, features)| Machine { vmm, vcpus, model, features })
+        })
     }
 }
 

@@ -188,6 +188,39 @@ impl<'d> Entry<'d> {
         Ok(list)
     }
 
+    /// An array of tables, each read with `read`. Unlike in a list, two may be equal: they are parts of a document.
+    pub(super) fn each<T>(
+        &self,
+        max: usize,
+        read: impl Fn(&Entry<'d>) -> Result<T, PolicyError>,
+    ) -> Result<Vec<T>, PolicyError> {
+        let array = self.value.get_ref().as_array().ok_or_else(|| self.wrong_type("a list of tables"))?;
+        if array.len() > max {
+            return Err(self.error(PolicyProblem::TooMany { seen: array.len(), max }));
+        }
+        let entry = |(i, value): (usize, &'d Spanned<DeValue<'d>>)| {
+            let (path, offset) = (format!("{}[{i}]", self.path), value.span().start);
+            read(&Entry { source: self.source, path, offset, value })
+        };
+        array.iter().enumerate().map(entry).collect()
+    }
+
+    /// The word under `kind` of this table, which says what its other keys are.
+    pub(super) fn kind<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, PolicyError> {
+        let table = self.value.get_ref().as_table().ok_or_else(|| self.wrong_type("a table"))?;
+        let path = join(&self.path, "kind");
+        let Some(value) = table.get("kind") else {
+            return Err(self.source.error(self.offset, &path, PolicyProblem::Missing { wanted: "what it is" }));
+        };
+        Entry { source: self.source, path, offset: value.span().start, value }.word(words)
+    }
+
+    /// File, line and path, for errors that are found only later.
+    pub(super) fn place(&self) -> (String, usize, String) {
+        let PolicyError { file, line, key, .. } = self.error(PolicyProblem::EmptyList);
+        (file, line, key)
+    }
+
     /// A digest or identifier in hex, with `from_hex` and `is_zero` of its type; refuses the value that is all zero.
     pub(super) fn hex<T>(
         &self,

@@ -59,4 +59,7 @@ pub enum PolicyProblem {
     Unsupported(String),
     #[error("{0}")]
     Conflict(&'static str),
+    /// A reference that cannot be computed or checked.
+    #[error("{0}")]
+    Reference(String),
 }

@@ -11,6 +11,7 @@ pub mod event_log;
 mod identity;
 pub mod levels;
 mod pattern;
+mod reference;
 mod snp;
 mod summary;
 #[cfg(test)]
@@ -30,12 +31,14 @@ pub use event_log::EventLogRules;
 pub use identity::{IdentityRule, IdentityRules, LaunchIdentity};
 pub use levels::{Component, Level, LevelRule, LevelRules, View};
 pub use pattern::{Bindings, Budget, Pattern, Values};
+pub use reference::{DigestOrigin, FileProblem, ImageReference, LaunchAnswer, ReferenceFiles, References};
 pub use snp::{AbiVersion, AcceptedKey, Bit, MigrateMa, Mitigations, Permission, SnpRules, TcbFloors};
 pub use tpm::{Need, PcrRule, TpmIdentity, TpmRules};
 
 use crate::binding::{Profile, UpstreamScope};
 use crate::crypto;
 use crate::digest::Sha256Digest;
+use crate::evidence::snp::Measurement;
 use document::{Entry, Section, Source};
 
 /// Largest policy file that is read. Ten times a list of a thousand measurements.
@@ -63,6 +66,7 @@ pub struct AppraisalPolicy {
     guest: GuestRules,
     levels: LevelRules,
     event_log: Option<EventLogRules>,
+    references: References,
     max_age: Duration,
 }
 
@@ -99,6 +103,7 @@ const KEYS: &[&str] = &[
     "guest",
     "event_log",
     "levels",
+    "reference",
     "freshness",
 ];
 
@@ -122,12 +127,13 @@ impl AppraisalPolicy {
             n => return Err(version.error(PolicyProblem::Unsupported(format!("policy version {n}")))),
         }
         let profiles = profiles(&mut root)?;
+        let references = reference::parse(&mut root)?;
         let policy = AppraisalPolicy {
             file: file.to_owned(),
             digest: crypto::sha256(&[text.as_bytes()]),
             names: names(&mut root)?,
             identity: identity::parse(&mut root)?,
-            snp: snp::parse(&mut root)?,
+            snp: snp::parse(&mut root, &references)?,
             tpm: tpm::parse(&mut root, &profiles)?,
             clouds: cloud::parse(&mut root, &profiles)?,
             profiles,
@@ -136,6 +142,7 @@ impl AppraisalPolicy {
             guest: guest(&mut root)?,
             levels: levels::parse(&mut root)?,
             event_log: event_log::parse(&mut root)?,
+            references,
             max_age: freshness(&mut root)?,
         };
         refuse_chip_ids_under_vlek(&mut root, &policy.snp.signing_keys)?;
@@ -192,6 +199,22 @@ impl AppraisalPolicy {
     pub fn event_log(&self) -> Option<&EventLogRules> {
         self.event_log.as_ref()
     }
+    pub fn references(&self) -> &References {
+        &self.references
+    }
+
+    /// Computes what the references ask for from their files, which `files` gives. Until it is called, a reference with files
+    /// matches nothing.
+    pub fn load_references(&mut self, files: &mut dyn ReferenceFiles) -> Result<(), PolicyError> {
+        self.references.load(files)
+    }
+
+    /// What this policy says of a launch digest: recomputed by a reference, or on a list of digests.
+    pub fn launch(&self, measured: &Measurement) -> Option<LaunchAnswer<'_>> {
+        let listed = || self.snp.measurements.contains(measured).then_some(LaunchAnswer::Digest(DigestOrigin::Own));
+        self.references.launch(measured).or_else(listed)
+    }
+
     /// How long an accepted result may be relied on.
     pub fn max_age(&self) -> Duration {
         self.max_age

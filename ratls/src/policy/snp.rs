@@ -6,6 +6,7 @@
 use super::document::{Entry, Section};
 use super::error::{PolicyError, PolicyProblem};
 use super::identity::svn;
+use super::reference::References;
 use crate::evidence::snp::{HostData, Measurement};
 use crate::tcb::{Product, TcbVersion};
 
@@ -140,15 +141,21 @@ const KEYS: &[&str] = &[
     "mitigations",
 ];
 
-pub(super) fn parse(root: &mut Section<'_>) -> Result<SnpRules, PolicyError> {
+/// `references` may stand in for `measurements`.
+pub(super) fn parse(root: &mut Section<'_>, references: &References) -> Result<SnpRules, PolicyError> {
     let mut table = root.required("snp", "an [snp] table: every platform has a report")?.section(KEYS)?;
     let signing_keys = table
         .required("signing_keys", "[\"vcek\"], [\"vlek\"] or both")?
         .list(|e| e.word(&[("vcek", AcceptedKey::Vcek), ("vlek", AcceptedKey::Vlek)]))?;
     let rules = SnpRules {
-        measurements: table
-            .required("measurements", "the launch digests that are accepted")?
-            .list(|e| e.hex(Measurement::from_hex, Measurement::is_zero))?,
+        measurements: match table.optional("measurements") {
+            None if references.speaks_of_launches() => Vec::new(),
+            None => {
+                let wanted = "the launch digests that are accepted, or a [[reference]] that gives them";
+                return Err(table.error_at("measurements", PolicyProblem::Missing { wanted }));
+            }
+            Some(e) => e.list(|e| e.hex(Measurement::from_hex, Measurement::is_zero))?,
+        },
         csp: csp(&mut table, &signing_keys)?,
         signing_keys,
         minimum_tcb: minimum_tcb(&mut table)?,
