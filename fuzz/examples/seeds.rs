@@ -16,6 +16,7 @@ use ratls::binding::{
 use ratls::bundle::Bundle;
 use ratls::cert::{CMW_OID, KeyEvidence, spki_digest};
 use ratls::crypto::sha256;
+use ratls::evidence::tpm::{Hierarchy, Public};
 use ratls::time::UnixTime;
 use ratls::wire::attest::{Attest, AttestPurpose, Endorsement, HardwareFormat, PartInfo, media};
 use ratls::wire::control::{Accept, Close, CloseCode, Mode, Open, Refuse, RefuseCode};
@@ -39,6 +40,7 @@ fn main() {
         }
     }
     control(&mut inputs);
+    platforms(&mut inputs);
     let vectors = fs::read_to_string(workspace.join("docs/vectors/evident-1.txt")).expect("docs/vectors is there");
     for (name, value) in vectors.lines().filter_map(|line| line.split_once(" = ")) {
         let Ok(bytes) = hex::decode(value.trim()) else { continue };
@@ -145,12 +147,8 @@ fn guest(inputs: &mut Inputs, mut device: SimulatedAmdSp) {
     let of_key = Tree::build(&[key_leaf]).expect("one leaf");
     let statement = self::statement(Purpose::Key, of_key.root(), 1, spki).encode();
     let report = device.report(binder(&statement).as_bytes()).expect("the simulator works");
-    let evidence = KeyEvidence {
-        statement,
-        hardware: vec![(HardwareFormat::SnpReport, report)],
-        tpm: None,
-        endorsements,
-    };
+    let evidence =
+        KeyEvidence { statement, hardware: vec![(HardwareFormat::SnpReport, report)], tpm: None, endorsements };
     add(inputs, "cmw", evidence.encode_extension());
     let mut params = CertificateParams::default();
     params.custom_extensions.push(CustomExtension::from_oid_content(CMW_OID, evidence.encode_extension()));
@@ -216,6 +214,121 @@ fn control(inputs: &mut Inputs) {
     add(inputs, "parts", [&[1, 255][..], &[9; 255], &[0, 0, 0, 0, 0]].concat());
     add(inputs, "merkle", vec![0, 4, 0, 3, 1, 1]);
     add(inputs, "merkle", [&[2, 0, 1, 5, 9, 0][..], &[6; 64]].concat());
+}
+
+/// An HCL report and its JSON, TPM structures, logs, a manifest and the end of a firmware image.
+fn platforms(inputs: &mut Inputs) {
+    use simulator::boot::guest::{Firmware, Guest};
+
+    let modulus = [&[0xC1][..], &[5; 255]].concat();
+    // 256 bytes in base64url: 0xC1, 85 times 0x050505.
+    let n = format!("wQ{}", "UFB".repeat(114)).chars().take(342).collect::<String>();
+    let key = |kid: &str| format!(r#"{{"kid":"{kid}","key_ops":["sign"],"kty":"RSA","e":"AQAB","n":"{n}"}}"#);
+    let json = format!(
+        r#"{{"keys":[{},{}],"vm-configuration":{{"secure-boot":true,"tpm-persisted":false,"vmUniqueId":"x"}},"user-data":"{}"}}"#,
+        key("HCLAkPub"),
+        key("HCLEkPub"),
+        "00".repeat(64)
+    );
+    add(inputs, "runtime_json", json.clone().into_bytes());
+    let mut report_data = [0; 64];
+    report_data[..32].copy_from_slice(sha256(&[json.as_bytes()]).as_bytes());
+    let pki = Arc::new(Pki::generate(ratls::tcb::Product::Milan, RsaSize::Bits2048));
+    let mut sp = SimulatedAmdSp::new(&pki, Config::new(ratls::tcb::Product::Milan));
+    let report = sp.report(&report_data).expect("the simulator answers");
+    let word = |n: usize| u32::try_from(n).expect("short").to_le_bytes();
+    let parts: [&[u8]; 12] = [
+        b"HCLA",
+        &word(2),
+        &word(1236 + json.len()),
+        &word(2),
+        &[0; 16],
+        &report,
+        &word(20 + json.len()),
+        &word(1),
+        &word(2),
+        &word(1),
+        &word(json.len()),
+        json.as_bytes(),
+    ];
+    add(inputs, "hcl", parts.concat());
+
+    let public = Public::azure_ak(&modulus).expect("a modulus of 2048 bit");
+    add(inputs, "tpmt_public", public.as_bytes().to_vec());
+    add(inputs, "tpmt_public", Public::gce_ecc_ak(&[7; 32], &[9; 32]).expect("a point").as_bytes().to_vec());
+    let signer = public.qualified_name(Hierarchy::Endorsement);
+    let quote: [&[u8]; 8] = [
+        &[0xFF, 0x54, 0x43, 0x47, 0x80, 0x18, 0, 34],
+        signer.as_bytes(),
+        &[0, 32],
+        &[3; 32],
+        &[0; 25],
+        &[0, 0, 0, 1, 0, 0x0B, 3, 0xFF, 0xFF, 0xFF],
+        &[0, 32],
+        &[4; 32],
+    ];
+    add(inputs, "tpms_attest", quote.concat());
+    add(inputs, "tpmt_signature", [&[0, 0x14, 0, 0x0B, 1, 0][..], &[1; 256]].concat());
+    add(inputs, "tpmt_signature", [&[0, 0x18, 0, 0x0B, 0, 32][..], &[1; 32], &[0, 32], &[2; 32]].concat());
+
+    for firmware in [Firmware::Azure, Firmware::Gce, Firmware::Aws, Firmware::Svsm] {
+        add(inputs, "event_log", Guest::new(firmware).log().to_bytes());
+    }
+    // A record of template ima-ng over SHA-1, and a violation.
+    let file = [&b"sha256:\0"[..], &[6; 32]].concat();
+    let data = [&word(file.len())[..], &file, &word(9), b"/bin/init\0".get(..9).expect("nine")].concat();
+    let record = |hash: [u8; 20]| [&word(10)[..], &hash, &word(6), b"ima-ng", &word(data.len()), &data].concat();
+    add(inputs, "ima", [&[0; 32][..], &record([1; 20]), &record([0; 20])].concat());
+
+    let head = "0001000b000300b20020837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa00060080004300100800000000000100";
+    let ek = [hex::decode(head).expect("hex"), modulus].concat();
+    add(inputs, "svsm_manifest", ek.clone());
+    let guid = |text: &str| hex::decode(text).expect("hex");
+    let all: [&[u8]; 7] = [
+        &guid("bb9e8463923d7046a1ff58f9c94b87bb"),
+        &word(48 + ek.len()),
+        &word(1),
+        &guid("ebf176c42301a5459641b4e7dde5bfe3"),
+        &word(48),
+        &word(ek.len()),
+        &ek,
+    ];
+    add(inputs, "svsm_manifest", all.concat());
+    add(inputs, "ovmf", firmware_end());
+}
+
+/// The end of an OVMF image: metadata with one section of each kind, and the table of GUIDs that points to it.
+fn firmware_end() -> Vec<u8> {
+    let word = |n: u32| n.to_le_bytes();
+    let sections =
+        [(0x80_0000u32, 0x9000u32, 1u32), (0x80_D000, 0x1000, 2), (0x80_E000, 0x1000, 3), (0x81_0000, 0x1000, 0x10)];
+    let mut metadata = [&b"ASEV"[..], &word(16 + 12 * 4), &word(1), &word(4)].concat();
+    for (gpa, size, kind) in sections {
+        metadata.extend([word(gpa), word(size), word(kind)].concat());
+    }
+    let guid = |text: &str| {
+        let hex = hex::decode(text.replace('-', "")).expect("a GUID");
+        let mut mixed = hex.clone();
+        mixed[..4].reverse();
+        mixed[4..6].reverse();
+        mixed[6..8].reverse();
+        mixed
+    };
+    let entry = |text: &str, data: &[u8]| {
+        let length = u16::try_from(data.len() + 18).expect("short").to_le_bytes();
+        [data, &length, &guid(text)].concat()
+    };
+    let head = [
+        entry("7255371f-3a3b-4b04-927b-1da6efa8d454", &word(0x81_0400)),
+        entry("00f771de-1a7e-4fcb-890e-68c77e2fb44e", &word(0x80_B004)),
+    ]
+    .concat();
+    // Behind the metadata: three entries of 22 bytes, the footer's 18, and 32 bytes.
+    let distance = u32::try_from(metadata.len() + head.len() + 22 + 18 + 32).expect("short");
+    let pointer = entry("dc886566-984a-4798-a75e-5585a7bf67cc", &word(distance));
+    let whole = u16::try_from(head.len() + pointer.len() + 18).expect("short").to_le_bytes();
+    let footer = [&whole[..], &guid("96b582de-1fb2-45f7-baea-a366c55a082d")].concat();
+    [metadata, head, pointer, footer, vec![0; 32]].concat()
 }
 
 const POLICIES: [&str; 3] =

@@ -306,6 +306,15 @@ fn plat_n40_secure_boot_is_configured_before_the_separator_and_used_after_it() {
     });
     assert_eq!(odd(&debug), [(7, Irregularity::DebugMode)]);
     assert_eq!(odd(&good().event(7, EventType::IPL, b"x")), [(7, Irregularity::NotOfSecureBoot)]);
+    // A kernel that QEMU hands to OVMF is started before the boot options, and alone.
+    let direct = with(|log| {
+        let at = log.position(|r| r.data.starts_with(b"Calling"));
+        log.records.retain(|r| r.measured != b"the hash of grub");
+        let kernel = log.position(|r| r.kind == EventType::BOOT_SERVICES_APPLICATION);
+        let kernel = log.records.remove(kernel);
+        log.records.insert(at, kernel);
+    });
+    assert_eq!(odd(&direct), []);
     let uncalled = with(|log| log.records.retain(|r| !r.data.starts_with(b"Calling")));
     assert_eq!(odd(&uncalled), [(4, Irregularity::ApplicationBeforeCall), (4, Irregularity::ApplicationBeforeCall)]);
 }

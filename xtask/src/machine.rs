@@ -54,6 +54,12 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     Package { name: "python3-venv", present: python_venv, why: "an environment for those applications" },
     Package { name: "swtpm", present: || command("swtpm"), why: "the TPM of every emulated cloud" },
     Package { name: "systemd", present: || command("systemd-analyze"), why: "checks the service units" },
+    Package { name: "binutils", present: || command("objcopy"), why: "makes unified kernel images for tests" },
+    Package {
+        name: "systemd-boot-efi",
+        present: || Path::new("/usr/lib/systemd/boot/efi/linuxx64.efi.stub").is_file(),
+        why: "the stub of such images",
+    },
     Package {
         name: "tpm2-tools",
         present: || command("tpm2_eventlog"),
