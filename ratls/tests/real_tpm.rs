@@ -12,6 +12,7 @@ use ratls::time::UnixTime;
 use ratls::verify::quote::verify_quote_of_file;
 use ratls::verify::{QuoteError, verify_quote, verify_report};
 use serde_json::Value;
+use shared::checkquote::{self, Files};
 
 fn read(path: impl AsRef<Path>) -> Vec<u8> {
     std::fs::read(path.as_ref()).unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
@@ -212,6 +213,45 @@ fn real_quotes_are_refused_with_any_bit_of_them_changed() {
             other => panic!("{other:?}"),
         };
         Case { signature, ..case.clone() }.refused_as("Q_SIG");
+    }
+}
+
+/// TPMT_SIGNATURE, in which the tool wants it; two of the sources keep another form.
+fn tpmt_signature(signature: &Signature) -> Vec<u8> {
+    let sized = |bytes: &[u8]| [&u16::try_from(bytes.len()).unwrap().to_be_bytes()[..], bytes].concat();
+    let head = [signature.scheme().to_be_bytes(), signature.hash().algorithm().to_be_bytes()].concat();
+    match signature {
+        Signature::RsaSsa { signature, .. } => [head, sized(signature)].concat(),
+        // DER's sign byte is no part of the number.
+        Signature::Ecdsa { r, s, .. } => {
+            let number = |n: &[u8]| sized(n.strip_prefix(&[0]).unwrap_or(n));
+            [head, number(r), number(s)].concat()
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn tpm2_checkquote_accepts_the_real_quotes_and_refuses_them_with_another_question() {
+    let Some(folder) = shared::folder("tpm2_checkquote_accepts_the_real_quotes_and_refuses_them_with_another_question")
+    else {
+        return;
+    };
+    // The tool takes an empty question for none; two of the quotes answer one.
+    for case in all(&folder).into_iter().filter(|case| !case.nonce.is_empty()) {
+        let files = Files {
+            public: case.public.as_bytes().to_vec(),
+            attest: case.attest.clone(),
+            signature: tpmt_signature(&case.signature),
+            nonce: case.nonce.clone(),
+            bank: case.pcrs.bank(),
+            values: case.pcrs.iter().map(|(index, value)| (index, value.as_bytes().to_vec())).collect(),
+        };
+        assert!(checkquote::accepts(&files), "{}", case.name);
+        let mut forged = files.clone();
+        *forged.signature.last_mut().unwrap() ^= 1;
+        assert!(!checkquote::accepts(&forged), "{}", case.name);
+        assert!(!checkquote::accepts(&Files { nonce: vec![1; 32], ..files }), "{}", case.name);
     }
 }
 

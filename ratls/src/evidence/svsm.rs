@@ -9,9 +9,8 @@ use crate::crypto::sha512;
 use crate::digest::{Sha512Digest, bytes_type};
 use crate::evidence::tpm::{Public, PublicError};
 
-bytes_type!(
-    /// What the guest gave for the report: B, where the report is fresh.
-    Nonce, 64);
+pub use crate::wire::svsm::Nonce;
+
 bytes_type!(
     /// A GUID in the byte order of SVSM and UEFI: the first three fields little-endian.
     MixedGuid, 16);
@@ -29,7 +28,7 @@ pub const VTPM_MANIFEST: usize = 314;
 /// Most services in a manifest: Coconut has two.
 const MAX_SERVICES: u32 = 16;
 /// Largest manifest: what the wire carries of it (docs/protocol.md, "Limits").
-pub const MAX_MANIFEST: usize = 8_192;
+pub const MAX_MANIFEST: usize = crate::wire::limits::MAX_SVSM_MANIFEST;
 
 /// The EK template in front of the modulus (TCG EK Credential Profile, L-1): RSA, SHA-256, fixedTPM | fixedParent |
 /// sensitiveDataOrigin | adminWithPolicy | restricted | decrypt, PolicySecret(endorsement), AES-128-CFB, no scheme, 2048

@@ -33,11 +33,11 @@ pub const MAX_HARDWARE: usize = 4;
 pub const MAX_HARDWARE_BYTES: usize = 16_384;
 /// Report and largest manifest of an SVSM.
 pub const MAX_SVSM_REPORT: usize = 1_184;
-pub const MAX_SVSM_MANIFEST: usize = crate::evidence::svsm::MAX_MANIFEST;
+pub const MAX_SVSM_MANIFEST: usize = 8_192;
 /// Largest TPMS_ATTEST, TPMT_SIGNATURE and TPMT_PUBLIC; an RSA-4096 signature has 518 bytes.
-pub const MAX_TPM_STRUCTURE: usize = crate::evidence::tpm::MAX_STRUCTURE;
+pub const MAX_TPM_STRUCTURE: usize = 1_024;
 /// PCRs of a TPM, and the longest value (SHA-384).
-pub const MAX_PCRS: usize = crate::evidence::tpm::REGISTERS;
+pub const MAX_PCRS: usize = 24;
 pub const MAX_PCR_VALUE: usize = 48;
 /// Largest credential and encrypted secret of CRED: an RSA-4096 ciphertext has 512 bytes.
 pub const MAX_CREDENTIAL: usize = 640;

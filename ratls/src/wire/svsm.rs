@@ -2,7 +2,11 @@
 
 use super::cbor::{CborError, Decoder, Encoder};
 use super::limits::{MAX_SVSM_MANIFEST, MAX_SVSM_REPORT};
-use crate::evidence::svsm::Nonce;
+use crate::digest::bytes_type;
+
+bytes_type!(
+    /// What the guest gave for the report: B, where the report is fresh.
+    Nonce, 64);
 
 /// Report, manifest and nonce as the guest got and gave them. All of it is claims.
 #[derive(Clone, Debug, PartialEq, Eq)]

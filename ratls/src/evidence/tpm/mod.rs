@@ -20,9 +20,9 @@ pub use public::{Attributes, Hierarchy, Key, Name, Public, PublicError};
 pub use signature::{Signature, SignatureError};
 
 /// Largest TPMS_ATTEST, TPMT_SIGNATURE and TPMT_PUBLIC; an RSA-4096 signature has 518 bytes.
-pub const MAX_STRUCTURE: usize = 1_024;
+pub const MAX_STRUCTURE: usize = crate::wire::limits::MAX_TPM_STRUCTURE;
 /// Registers of a bank (TCG PC Client Platform TPM Profile, 4.6).
-pub const REGISTERS: usize = 24;
+pub const REGISTERS: usize = crate::wire::limits::MAX_PCRS;
 
 /// A hash that a TPM signs or names with. SHA-1 is known by its number, so that it can be refused by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
