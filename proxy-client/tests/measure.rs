@@ -154,3 +154,38 @@ fn a_list_of_pages_is_measured_with_the_files_beside_it() {
     std::fs::write(folder.path().join("kernel"), b"another kernel").unwrap();
     assert_ne!(run(&["--recipe", recipe.to_str().unwrap()]).stdout, output.stdout);
 }
+
+#[test]
+fn a_policy_recomputes_what_its_references_name() {
+    let Some(launch) = evidence("a_policy_recomputes_what_its_references_name") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("policy.toml");
+    std::fs::copy(launch.join(FIRMWARE), folder.path().join("OVMF.fd")).unwrap();
+    std::fs::write(folder.path().join("vmlinuz"), b"a kernel").unwrap();
+    std::fs::write(folder.path().join("root.img"), [1; 8192]).unwrap();
+    let text = "version = 1\nprofiles = [\"snp\"]\nidentity = \"any\"\n[snp]\nsigning_keys = [\"vcek\"]\n\
+        [snp.minimum_tcb.milan]\nbl = 3\ntee = 0\nsnp = 20\nucode = 200\n\
+        [[reference]]\nkind = \"launch\"\nfirmware = \"OVMF.fd\"\nkernel = \"vmlinuz\"\ncmdline = \"ro\"\n\
+        kernel_hashes = \"enforced by this firmware\"\nvmm = [\"qemu\"]\nvcpus = [1, 2]\nvcpu_types = [\"EPYC\"]\n\
+        [[reference]]\nkind = \"verity\"\nimage = \"root.img\"\nsalt = \"\"\n";
+    std::fs::write(&file, text).unwrap();
+    let check = || {
+        let line = ["evident-client", "policy", "check", file.to_str().unwrap()];
+        match Cli::try_parse_from(line).unwrap().command {
+            Some(Command::Policy(evident_client::tools::policy::PolicyCommand::Check(args))) => {
+                evident_client::tools::policy::check(&args)
+            }
+            _ => unreachable!("another command"),
+        }
+    };
+    let output = check();
+    assert_eq!(output.exit, 0, "{}", output.stderr);
+    assert!(output.stdout.contains("recomputed    2 launch digests"), "{}", output.stdout);
+    assert!(output.stdout.contains("image         root.img, root hash"), "{}", output.stdout);
+
+    std::fs::remove_file(folder.path().join("vmlinuz")).unwrap();
+    let output = check();
+    assert_eq!(output.exit, 2);
+    assert!(output.stderr.contains("policy.toml:11: reference[0]: cannot read"), "{}", output.stderr);
+    assert!(output.stderr.contains("vmlinuz"), "{}", output.stderr);
+}

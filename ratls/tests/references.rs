@@ -226,6 +226,9 @@ fn plat_n27_a_policy_names_at_most_64_machines() {
     let eight = policy(&GUEST.replace("[1, 2]", "[8]"), &files());
     let why = policy(GUEST, &files()).references().launches()[0].explain(&digest(&eight)).unwrap();
     assert_eq!(ratls::launch::would_match(&why), "it would match with vcpus = 8");
+    let result = judged(&policy(GUEST, &files()), digest(&eight));
+    let finding = result.findings().iter().find(|f| f.id() == "R_LD").unwrap();
+    assert_eq!(finding.help(), "it would match with vcpus = 8");
 }
 
 #[test]

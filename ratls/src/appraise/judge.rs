@@ -15,6 +15,11 @@ impl<'p> Judge<'p> {
         Judge { policy, live: !matches!(channel, Channel::None), findings: Vec::new() }
     }
 
+    /// Over a connection, not from a file.
+    pub(super) fn is_live(&self) -> bool {
+        self.live
+    }
+
     pub(super) fn policy(&self) -> Option<&'p AppraisalPolicy> {
         self.policy
     }

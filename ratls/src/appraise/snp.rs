@@ -39,13 +39,13 @@ pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &AppraisalPolicy, veri
     signing_key(judge, rules, verified);
     if policy.launch(report.measurement()).is_none() {
         let accepted = [policy.references().accepted_launches(), rules.measurements.clone()].concat();
-        judge.fatal(
-            "R_LD",
-            "measurement",
-            report.measurement(),
-            one_of(&accepted),
-            "this guest does not run what the policy names; after an intended update, put the new digest into the policy",
-        );
+        // Tried for files only: a guest that connects again and again must not cost a search each time.
+        let near = if judge.is_live() { None } else { policy.references().explain(report.measurement()) };
+        let help = near.unwrap_or_else(|| {
+            "this guest does not run what the policy names; after an intended update, put the new digest into the policy"
+                .to_owned()
+        });
+        judge.fatal("R_LD", "measurement", report.measurement(), one_of(&accepted), &help);
     }
     if !rules.host_data.is_empty() && !rules.host_data.contains(report.host_data()) {
         judge.fatal(

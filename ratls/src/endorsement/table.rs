@@ -5,6 +5,7 @@
 //! Source: AMD GHCB specification, SNP Extended Guest Request; Linux Documentation/virt/coco/sev-guest.rst; platforms.md §3.4.
 
 use crate::bytes::Reader;
+use crate::guid::NetworkGuid;
 
 /// Bytes of a table: four pages, as the Linux driver reads.
 pub const MAX_TABLE_BYTES: usize = 0x4000;
@@ -33,15 +34,14 @@ impl TableItem {
         TableItem::LaunchEndorsement,
     ];
 
-    /// The GUID as a number, so that it reads as it is written.
-    const fn guid(self) -> u128 {
+    const fn guid(self) -> NetworkGuid {
         match self {
-            TableItem::Vcek => 0x63da758d_e664_4564_adc5_f4b93be8accd,
-            TableItem::Vlek => 0xa8074bc2_a25a_483e_aae6_39c045a0b8a1,
-            TableItem::Ask => 0x4ab7b379_bbac_4fe4_a02f_05aef327c782,
-            TableItem::Ark => 0xc0b406a4_a803_4952_9743_3fb6014cd0ae,
-            TableItem::Crl => 0x92f81bc3_5811_4d3d_97ff_d19f88dc67ea,
-            TableItem::LaunchEndorsement => 0x9f4116cd_c503_4f5a_8f6f_fb68882f4ce2,
+            TableItem::Vcek => NetworkGuid::new(0x63da_758d, 0xe664, 0x4564, 0xadc5_f4b9_3be8_accd),
+            TableItem::Vlek => NetworkGuid::new(0xa807_4bc2, 0xa25a, 0x483e, 0xaae6_39c0_45a0_b8a1),
+            TableItem::Ask => NetworkGuid::new(0x4ab7_b379, 0xbbac, 0x4fe4, 0xa02f_05ae_f327_c782),
+            TableItem::Ark => NetworkGuid::new(0xc0b4_06a4, 0xa803, 0x4952, 0x9743_3fb6_014c_d0ae),
+            TableItem::Crl => NetworkGuid::new(0x92f8_1bc3, 0x5811, 0x4d3d, 0x97ff_d19f_88dc_67ea),
+            TableItem::LaunchEndorsement => NetworkGuid::new(0x9f41_16cd, 0xc503, 0x4f5a, 0x8f6f_fb68_882f_4ce2),
         }
     }
 }
@@ -105,7 +105,7 @@ impl<'a> CertificateTable<'a> {
 }
 
 struct Entry {
-    guid: u128,
+    guid: NetworkGuid,
     offset: u32,
     len: u32,
 }
@@ -128,7 +128,7 @@ fn read_entries(bytes: &[u8]) -> Result<Vec<Entry>, TableError> {
             return Ok(entries);
         }
         let mut fields = Reader::new(&raw);
-        let guid = fields.array().map(u128::from_be_bytes);
+        let guid = fields.array().map(NetworkGuid::from_bytes);
         let (offset, len) = (fields.u32_le(), fields.u32_le());
         match (guid, offset, len) {
             (Ok(guid), Ok(offset), Ok(len)) => entries.push(Entry { guid, offset, len }),
@@ -142,13 +142,13 @@ fn read_entries(bytes: &[u8]) -> Result<Vec<Entry>, TableError> {
 mod tests {
     use super::*;
 
-    const UNKNOWN: u128 = 0xecae0c0f_9502_43b1_afa2_0ae2e0d565b6;
+    const UNKNOWN: NetworkGuid = NetworkGuid::new(0xecae_0c0f, 0x9502, 0x43b1, 0xafa2_0ae2_e0d5_65b6);
 
     /// A table of these entries, with `blobs` behind them.
-    fn table(entries: &[(u128, u32, u32)], blobs: &[u8]) -> Vec<u8> {
+    fn table(entries: &[(NetworkGuid, u32, u32)], blobs: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (guid, offset, len) in entries {
-            bytes.extend(guid.to_be_bytes());
+            bytes.extend(guid.to_bytes());
             bytes.extend(offset.to_le_bytes());
             bytes.extend(len.to_le_bytes());
         }
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn finds_blobs_by_guid_and_ignores_unknown_ones() {
         let guid = TableItem::Vcek.guid();
-        assert_eq!(guid.to_be_bytes()[..4], [0x63, 0xda, 0x75, 0x8d]);
+        assert_eq!(guid.to_bytes()[..4], [0x63, 0xda, 0x75, 0x8d]);
         let bytes = table(
             &[(UNKNOWN, 96, 1), (TableItem::Ark.guid(), 96, 3), (TableItem::Ask.guid(), 97, 2), (UNKNOWN, 96, 0)],
             b"",

@@ -4,13 +4,15 @@
 //! Parsing opens no file. Whoever loads the policy reads what [`References::files`] lists and hands it to
 //! [`super::AppraisalPolicy::load_references`]; until then a reference with files matches nothing.
 
+use std::fmt;
+
 use super::document::{Entry, Section};
 use super::error::{PolicyError, PolicyProblem};
 use crate::digest::Sha256Digest;
 use crate::evidence::snp::Measurement;
 use crate::launch::{
     Enforcement, Firmware, GceHost, GuestFeatures, Ingredient, KernelHashes, MAX_CMDLINE_BYTES, MAX_FIRMWARE_BYTES,
-    MAX_RECIPE_BYTES, Machines, OvmfLaunch, OvmfLayout, PagesRecipe, VcpuCount, VcpuSignature, Vmm,
+    MAX_RECIPE_BYTES, Machines, OvmfLaunch, OvmfLayout, PagesRecipe, VcpuCount, VcpuSignature, Vmm, would_match,
 };
 use crate::reference::{
     Expected, LaunchFound, LaunchNames, LaunchReference, MAX_ENVELOPE_BYTES, Rebuild, Rebuilder, Rebuilders,
@@ -206,6 +208,13 @@ impl References {
         recomputed.chain(self.digests.iter().flat_map(|digest| digest.measurements.iter().copied())).collect()
     }
 
+    /// Why no reference matches, if a small difference explains it: "it would match with vcpus = 8". It costs up to some 50,000
+    /// hashes for each reference, so it is for people who ask, never for each connection.
+    pub fn explain(&self, measured: &Measurement) -> Option<String> {
+        let found = self.launches.iter().filter_map(|launch| launch.explain(measured));
+        found.min_by_key(Vec::len).map(|differences| would_match(&differences))
+    }
+
     /// Whether a launch digest can match anything here.
     pub(super) fn speaks_of_launches(&self) -> bool {
         self.wanted.iter().any(|(_, w)| matches!(w, Wanted::Launch(_) | Wanted::Pages { .. } | Wanted::Digests { .. }))
@@ -245,6 +254,23 @@ impl References {
             Wanted::OwnBuild { command, source, sha256 } => {
                 self.rebuilds.extend(sha256.iter().map(|digest| own_build(command, source, *digest)));
             }
+        }
+        Ok(())
+    }
+}
+
+/// For `policy check`: what was recomputed, and from what.
+impl fmt::Display for References {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for launch in &self.launches {
+            writeln!(f, "  recomputed    {} launch digests", launch.digests().count())?;
+        }
+        for image in &self.images {
+            writeln!(f, "  image         {}, root hash {}", image.name.escape_debug(), image.root.root())?;
+        }
+        for rebuild in &self.rebuilds {
+            let by = rebuild.by().join(", ");
+            writeln!(f, "  from source   sha256 {}, {}, by {}", rebuild.sha256(), rebuild.source(), by.escape_debug())?;
         }
         Ok(())
     }

@@ -89,6 +89,7 @@ impl fmt::Display for AppraisalPolicy {
         }
         writeln!(f, "  identity      {}", self.identity)?;
         writeln!(f, "  measurements  {}", self.snp.measurements.len())?;
+        write!(f, "{}", self.references)?;
         writeln!(f, "  signed by     {}", keys.join(" or "))?;
         for csp in &self.snp.csp {
             writeln!(f, "  cloud         {}", csp.escape_debug())?;
