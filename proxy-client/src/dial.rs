@@ -11,7 +11,7 @@ use proxy_core::framing::{Frame, Framed, FramingError};
 use proxy_core::net::{Addr, LocalStream, connect};
 use proxy_core::relay::{RelayEnd, RelayLimits, relay};
 use proxy_core::tasks::Tasks;
-use proxy_core::tls::{self, HandshakeError};
+use proxy_core::tls::{self, HandshakeError, Records};
 use proxy_core::tunnel::{Early, Traffic, TunnelEnd, TunnelStream};
 use ratls::appraise::{AcceptedResult, AttestationResult, Finding, Severity, appraise};
 use ratls::bundle::Bundle;
@@ -25,7 +25,6 @@ use ratls::wire::frame::FrameType;
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::time::{Instant, timeout_at};
-use tokio_rustls::client::TlsStream;
 
 use crate::evidence::{self, AskError, Known};
 use crate::open::OpenError;
@@ -48,7 +47,7 @@ pub struct Deadlines {
 /// How long a half-written frame may take to be written out before a CLOSE.
 const DRAIN: Duration = Duration::from_secs(1);
 
-type Tls = TlsStream<LocalStream>;
+type Tls = Records<LocalStream>;
 
 /// What every connection to one guest has in common.
 pub struct Target {
@@ -361,15 +360,17 @@ impl AttestedStream {
 
     /// Writes OPEN. DATA may follow at once; the guest answers ACCEPT or REFUSE before anything else.
     pub async fn open(self, name: Option<&str>, target: &Target) -> Result<GuestTunnel, OpenError> {
-        self.open_from(name, target, None).await
+        self.open_from(name, target, None, false).await
     }
 
     /// [`AttestedStream::open`], and after the tunnel the connection goes to `home`, if the guest uses connections again too.
+    /// With `early`, OPEN goes out with the first bytes of the relay.
     pub(crate) async fn open_from(
         mut self,
         name: Option<&str>,
         target: &Target,
         home: Option<Arc<Pool>>,
+        early: bool,
     ) -> Result<GuestTunnel, OpenError> {
         let facts = &mut self.facts;
         let open = Open {
@@ -383,10 +384,13 @@ impl AttestedStream {
         let number = facts.number;
         facts.number += 1;
         let accept_by = Instant::now() + target.deadlines.accept;
-        timeout_at(accept_by, self.framed.write(FrameType::Open, &open.encode()))
-            .await
-            .map_err(|_| unreachable(&facts.address, "the guest does not read"))?
-            .map_err(|error| unreachable(&facts.address, error.to_string()))?;
+        let written = match early {
+            true => self.framed.queue(FrameType::Open, &open.encode()),
+            false => timeout_at(accept_by, self.framed.write(FrameType::Open, &open.encode()))
+                .await
+                .map_err(|_| unreachable(&facts.address, "the guest does not read"))?,
+        };
+        written.map_err(|error| unreachable(&facts.address, error.to_string()))?;
         let traffic = Arc::new(Traffic::default());
         Ok(GuestTunnel {
             stream: TunnelStream::opened(self.framed, number, traffic.clone()).after(facts.accepts),

@@ -7,6 +7,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use proxy_core::framing::{Framed, FramingError};
+use proxy_core::link::Link;
 use ratls::appraise::Finding;
 use ratls::endorsement::TrustAnchors;
 use ratls::policy::{AppraisalPolicy, EventLogRules};
@@ -15,7 +16,6 @@ use ratls::wire::attest::{PartInfo, part};
 use ratls::wire::credential::CredentialResponse;
 use ratls::wire::frame::FrameType;
 use ratls::wire::parts::{Assembler, PartError, encode_want};
-use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::credential;
 
@@ -71,7 +71,7 @@ impl From<CredentialError> for AskError {
 }
 
 /// Asks for what the policy needs and is not known; without a policy, for everything.
-pub async fn complete<S: AsyncRead + AsyncWrite + Unpin>(
+pub async fn complete<S: Link>(
     framed: &mut Framed<S>,
     mut evidence: VerifiedEvidence,
     policy: Option<&AppraisalPolicy>,
@@ -131,10 +131,7 @@ fn is_needed(listed: &PartInfo, evidence: &VerifiedEvidence, policy: Option<&App
     }
 }
 
-async fn fetched<S: AsyncRead + AsyncWrite + Unpin>(
-    framed: &mut Framed<S>,
-    missing: &[PartInfo],
-) -> Result<Vec<Part>, AskError> {
+async fn fetched<S: Link>(framed: &mut Framed<S>, missing: &[PartInfo]) -> Result<Vec<Part>, AskError> {
     let mut assembler = Assembler::new(missing)?;
     let mut done = missing.is_empty();
     while !done {
@@ -152,10 +149,7 @@ async fn fetched<S: AsyncRead + AsyncWrite + Unpin>(
     Ok(missing.iter().filter_map(|listed| read(listed).transpose()).collect::<Result<_, _>>()?)
 }
 
-async fn answered<S: AsyncRead + AsyncWrite + Unpin>(
-    framed: &mut Framed<S>,
-    question: Question,
-) -> Result<CredentialProof, AskError> {
+async fn answered<S: Link>(framed: &mut Framed<S>, question: Question) -> Result<CredentialProof, AskError> {
     let frame = framed.read().await?;
     if frame.kind != FrameType::CredResponse {
         return Err(FramingError::Unexpected { seen: frame.kind, wanted: "CRED_RESP" }.into());

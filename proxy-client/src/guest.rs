@@ -50,7 +50,8 @@ impl Guest {
             addresses: config.addresses,
             tls: Arc::new(tls),
             policy: Some(Arc::new(config.policy.policy)),
-            anchors: Arc::new(config.policy.anchors),
+            // The signatures of a batch, and a guest's chain, are verified once.
+            anchors: Arc::new(config.policy.anchors.remembering()),
             known: Arc::default(),
             token: config.token.as_ref().map(|token| token.as_bytes().to_vec()),
             deadlines: Deadlines {
@@ -108,7 +109,7 @@ impl Guest {
     }
 
     /// A tunnel whose OPEN is on its way: over a connection of the pool, or where `fresh` or there is none over a new one.
-    async fn tunnel(&self, name: Option<&str>, fresh: bool) -> Result<GuestTunnel, OpenError> {
+    async fn tunnel(&self, name: Option<&str>, fresh: bool, early: bool) -> Result<GuestTunnel, OpenError> {
         let lease = self.pool.lease();
         let home = self.pool.is_on().then(|| self.pool.clone());
         let pooled = match fresh || home.is_none() {
@@ -117,18 +118,18 @@ impl Guest {
         };
         if let Some(stream) = pooled
             // Where even OPEN does not go out, nothing has happened.
-            && let Ok(tunnel) = stream.open_from(name, &self.target, home.clone()).await
+            && let Ok(tunnel) = stream.open_from(name, &self.target, home.clone(), early).await
         {
             return Ok(tunnel.leased(lease));
         }
-        Ok(self.fresh().await?.open_from(name, &self.target, home).await?.leased(lease))
+        Ok(self.fresh().await?.open_from(name, &self.target, home, early).await?.leased(lease))
     }
 
     /// A tunnel that the guest has accepted.
     async fn accepted(&self, name: Option<&str>) -> Result<GuestTunnel, OpenError> {
         let mut attempt = 1;
         loop {
-            match self.tunnel(name, attempt == ATTEMPTS).await?.taken().await {
+            match self.tunnel(name, attempt == ATTEMPTS, false).await?.taken().await {
                 Ok(tunnel) => return Ok(tunnel),
                 Err(refused) if refused.again && attempt < ATTEMPTS => attempt += 1,
                 Err(refused) => return Err(refused.error),
@@ -148,7 +149,7 @@ impl Guest {
             };
             attempt += 1;
             let next = match attempt <= ATTEMPTS {
-                true => self.tunnel(name, attempt == ATTEMPTS).await.map_err(io::Error::other),
+                true => self.tunnel(name, attempt == ATTEMPTS, true).await.map_err(io::Error::other),
                 false => Err(error),
             };
             match next.and_then(|mut next| next.take_over(early, traffic.clone()).map(|()| next)) {
@@ -211,7 +212,7 @@ impl Opener for Opens {
 
     fn open_early<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Opened, OpenError>> {
         Box::pin(async move {
-            let tunnel = self.0.tunnel(None, false).await?;
+            let tunnel = self.0.tunnel(None, false, true).await?;
             let result = tunnel.result();
             Ok(Opened { tunnel: self.0.counted(tunnel), result })
         })

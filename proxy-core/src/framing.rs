@@ -213,6 +213,16 @@ impl<S: Link> Framed<S> {
         poll_fn(|cx| self.poll_out(cx)).await
     }
 
+    /// Seals one frame, to go out with what is written next.
+    pub fn queue(&mut self, kind: FrameType, body: &[u8]) -> io::Result<()> {
+        self.push(kind, body)
+    }
+
+    /// True where bytes have come that nobody has looked at.
+    pub fn has_received(&self) -> bool {
+        !self.received.is_empty()
+    }
+
     /// Seals one frame behind what is on its way. The caller has drained before, and drains after.
     pub(crate) fn push(&mut self, kind: FrameType, body: &[u8]) -> io::Result<()> {
         self.stream.owed(&mut self.out)?;

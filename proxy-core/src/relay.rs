@@ -19,9 +19,9 @@ use std::time::Duration;
 use bytes::Buf;
 use ratls::wire::control::{Close, CloseCode};
 use ratls::wire::frame::{FrameType, Header};
-use ratls::wire::limits::{FRAME_HEADER, MAX_DATA};
+use ratls::wire::limits::FRAME_HEADER;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::framing::Framed;
 use crate::link::{Link, MAX_PLAIN, RECORDS, Scratch, with_scratch};
@@ -111,6 +111,10 @@ struct Both<'a, S> {
     at: usize,
     /// The last read filled a record: the next one asks for several.
     bulk: bool,
+    /// What was queued before the relay has had its chance to go out with the first bytes.
+    begun: bool,
+    /// Until when it may wait for them.
+    hold: Option<Pin<Box<Sleep>>>,
     /// Our FIN is out.
     sent_fin: bool,
     /// The far side's FIN was passed on.
@@ -121,7 +125,9 @@ impl<'a, S: Link> Both<'a, S> {
     const STRIDE: usize = S::HEAD + MAX_PLAIN + S::TAIL;
 
     fn new(local: &'a mut LocalStream, tunnel: &'a mut TunnelStream<S>) -> Self {
-        Both { local, tunnel, held: Vec::new(), at: 0, bulk: false, sent_fin: false, passed_fin: false }
+        let begun = tunnel.framed.has_sent_all();
+        let hold = tunnel.hold.filter(|_| !begun).map(|hold| Box::pin(sleep(hold)));
+        Both { local, tunnel, held: Vec::new(), at: 0, bulk: false, begun, hold, sent_fin: false, passed_fin: false }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
@@ -133,20 +139,25 @@ impl<'a, S: Link> Both<'a, S> {
 
     fn poll_up(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
         while !self.sent_fin {
-            if let Err(error) = ready!(self.tunnel.poll_drain(cx)) {
+            if self.begun
+                && let Err(error) = ready!(self.tunnel.poll_drain(cx))
+            {
                 return Poll::Ready(Err(Broken::Tunnel(self.tunnel.explain(error))));
             }
-            if self.tunnel.fin_sent {
+            if self.begun && self.tunnel.fin_sent {
                 ready!(self.tunnel.framed.poll_out(cx)).map_err(Broken::Tunnel)?;
                 self.sent_fin = true;
                 break;
             }
             let framed = &mut self.tunnel.framed;
             framed.stream.owed(&mut framed.out).map_err(Broken::Tunnel)?;
-            if !framed.has_sent_all() {
+            if self.begun && !framed.has_sent_all() {
                 continue;
             }
-            if self.tunnel.room() == 0 {
+            if self.tunnel.fin_sent || self.tunnel.room() == 0 {
+                if !std::mem::replace(&mut self.begun, true) {
+                    continue;
+                }
                 // `poll_down` waits for ACCEPT and wakes us.
                 return Poll::Pending;
             }
@@ -154,8 +165,15 @@ impl<'a, S: Link> Both<'a, S> {
                 Poll::Ready(0) => {
                     self.tunnel.check_after_fin(cx).map_err(Broken::Tunnel)?;
                     self.tunnel.push_fin().map_err(Broken::Tunnel)?;
+                    self.begun = true;
                 }
-                Poll::Ready(_) => {}
+                Poll::Ready(_) => self.begun = true,
+                Poll::Pending if !self.begun => {
+                    if let Some(hold) = &mut self.hold {
+                        ready!(hold.as_mut().poll(cx));
+                    }
+                    self.begun = true;
+                }
                 Poll::Pending => {
                     let _ = self.tunnel.framed.stream.poll_flush(cx).map_err(Broken::Tunnel)?;
                     return Poll::Pending;
@@ -170,7 +188,7 @@ impl<'a, S: Link> Both<'a, S> {
         let room = self.tunnel.room();
         let records = &mut scratch.bytes[..RECORDS * Self::STRIDE];
         let first = S::HEAD + FRAME_HEADER..S::HEAD + MAX_PLAIN;
-        let n = if self.bulk && room == MAX_DATA {
+        let n = if self.bulk && self.tunnel.is_accepted() {
             let mut slots = records.chunks_exact_mut(Self::STRIDE);
             let mut slices: [IoSliceMut<'_>; RECORDS] = std::array::from_fn(|number| {
                 let slot = slots.next().unwrap_or_default();
@@ -205,6 +223,11 @@ impl<'a, S: Link> Both<'a, S> {
             end += length;
             left -= left.min(MAX_PLAIN);
         }
+        if !self.tunnel.framed.has_sent_all() {
+            self.tunnel.framed.out.extend_from_slice(&records[..end]);
+            return Poll::Ready(Ok(n));
+        }
+        let link = &mut self.tunnel.framed.stream;
         let sent = match link.poll_send(cx, &records[..end]) {
             Poll::Ready(sent) => sent.map_err(|error| Broken::Tunnel(self.tunnel.explain(error)))?,
             Poll::Pending => 0,

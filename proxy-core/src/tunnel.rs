@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use ratls::wire::control::{Accept, Close, CloseCode, Refuse};
@@ -73,6 +74,8 @@ pub struct TunnelStream<S> {
     early: Early,
     /// ACCEPTs on this connection before this tunnel's.
     accepts: u64,
+    /// For how long what is queued may wait for the first bytes to go with.
+    pub(crate) hold: Option<Duration>,
 }
 
 /// The far side refused the tunnel, or closed the connection: inside an [`io::Error`].
@@ -95,7 +98,13 @@ impl<S: Link> TunnelStream<S> {
             traffic,
             early: Early::default(),
             accepts: 0,
+            hold: None,
         }
+    }
+
+    /// What is queued may wait for so long in a relay, to go out with the first bytes.
+    pub fn holding(self, hold: Duration) -> Self {
+        TunnelStream { hold: Some(hold), ..self }
     }
 
     /// There were `accepts` ACCEPTs on this connection before this tunnel's.

@@ -7,12 +7,11 @@ mod common;
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use common::{Identity, Rng, connected, name, polled, serve, soon, tls_error};
+use common::{Identity, Rng, connected, polled, serve, soon, stream_client, tls_error};
 use proxy_core::framing::{Framed, FramingError};
-use proxy_core::tls::{Hello, client_config, connect};
+use proxy_core::tls::{Hello, client_config};
 use ratls::binding::Bind32;
 use ratls::wire::control::{Close, CloseCode};
 use ratls::wire::frame::FrameType;
@@ -74,8 +73,10 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Choppy<IO> {
 
 /// Our client: sends `data`, closes its side, and gives its bind32 and what came back.
 async fn send_and_collect(io: impl AsyncRead + AsyncWrite + Unpin, data: &[u8]) -> (Bind32, Vec<u8>) {
-    let handshake = connect(Arc::new(client_config(None).unwrap()), name(), io).await.unwrap();
-    let (mut reader, mut writer) = tokio::io::split(handshake.tls);
+    let tls = stream_client(client_config(None).unwrap(), io).await.unwrap();
+    let bind =
+        tls.get_ref().1.export_keying_material([0; 32], ratls::binding::exporter::BIND_LABEL, Some(b"")).unwrap();
+    let (mut reader, mut writer) = tokio::io::split(tls);
     let write = async {
         writer.write_all(data).await.unwrap();
         writer.shutdown().await.unwrap();
@@ -83,7 +84,7 @@ async fn send_and_collect(io: impl AsyncRead + AsyncWrite + Unpin, data: &[u8]) 
     let mut seen = vec![];
     let (_, read) = tokio::join!(write, reader.read_to_end(&mut seen));
     read.unwrap();
-    (handshake.bind, seen)
+    (Bind32::from_exporter(bind), seen)
 }
 
 #[tokio::test]
@@ -168,7 +169,7 @@ async fn a_client_that_does_not_read_before_its_finished_is_out_does_not_hang_th
     };
     let client = async {
         let pipes = tokio::io::join(client_in, client_out);
-        let mut tls = connect(Arc::new(client_config(None).unwrap()), name(), pipes).await.unwrap().tls;
+        let mut tls = stream_client(client_config(None).unwrap(), pipes).await.unwrap();
         let mut seen = vec![];
         tls.read_to_end(&mut seen).await.unwrap();
         seen

@@ -248,12 +248,12 @@ async fn proto_x2_nothing_that_prints_prints_a_secret() {
     client.key_log = secrets.clone();
     let config = identity.evident();
     let (near, far) = duplex(64 * 1024);
-    let client = connect(Arc::new(client), name(), near);
+    let client = common::stream_client(client, near);
     let (client, server) = soon(async { tokio::join!(client, serve(far, &config)) }).await;
     let (client, mut server) = (client.unwrap(), server.unwrap());
 
-    let mut said = format!("{config:?} {:?} {:?}", server.connection(), client.tls.get_ref().1);
-    let (mut raw, _tls) = client.tls.into_inner();
+    let mut said = format!("{config:?} {:?} {:?}", server.connection(), client.get_ref().1);
+    let (mut raw, _tls) = client.into_inner();
     raw.write_all(&[23, 3, 3, 0, 20]).await.unwrap();
     raw.write_all(&[0; 20]).await.unwrap();
     let error = server.read(&mut [0; 8]).await.unwrap_err();

@@ -9,19 +9,19 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Rng, connected, soon};
+use common::{Rng, joined, soon};
 use proxy_core::framing::{Framed, FramingError};
+use proxy_core::link::Link;
 use proxy_core::net::LocalStream;
 use proxy_core::relay::{LimitReached, RelayEnd, RelayLimits, relay};
-use proxy_core::tls::ServerTls;
+use proxy_core::tls::Records;
 use proxy_core::tunnel::{Traffic, TunnelEnd, TunnelStream};
 use ratls::wire::control::{Accept, Close, CloseCode, Refuse, RefuseCode};
 use ratls::wire::frame::{FrameType, encode};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
-use tokio_rustls::client::TlsStream;
 
 fn limits() -> RelayLimits {
     RelayLimits { idle: None, ends: Instant::now() + Duration::from_secs(60), accept_by: None }
@@ -35,7 +35,7 @@ async fn tcp_pair() -> (TcpStream, TcpStream) {
 
 fn spawn_relay<S>(local: TcpStream, tunnel: Framed<S>, opened: bool, limits: RelayLimits) -> JoinHandle<RelayEnd<S>>
 where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Link + Send + 'static,
 {
     let traffic = Arc::new(Traffic::default());
     let tunnel = match opened {
@@ -53,13 +53,13 @@ fn accept() -> Vec<u8> {
 struct Whole {
     app: TcpStream,
     upstream: TcpStream,
-    client: JoinHandle<RelayEnd<TlsStream<TcpStream>>>,
-    guest: JoinHandle<RelayEnd<ServerTls<TcpStream>>>,
+    client: JoinHandle<RelayEnd<Records<TcpStream>>>,
+    guest: JoinHandle<RelayEnd<Records<TcpStream>>>,
 }
 
 async fn whole() -> Whole {
     let (near, far) = tcp_pair().await;
-    let (client, server) = soon(connected(near, far)).await;
+    let (client, server) = soon(joined(near, far)).await;
     let (app, app_side) = tcp_pair().await;
     let (upstream, upstream_side) = tcp_pair().await;
     let mut server = Framed::new(server);

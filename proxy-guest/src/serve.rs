@@ -21,8 +21,8 @@ use proxy_core::limits::PerSource;
 use proxy_core::metrics::{Kind, Metrics};
 use proxy_core::net::{Addr, LocalStream, Peer};
 use proxy_core::tasks::Tasks;
-use proxy_core::tls::{Hello, ServerTls};
-use ratls::binding::{ChannelLeaf, Role, SpkiDigest};
+use proxy_core::tls::{Hello, Records, ServerTls};
+use ratls::binding::{ChannelLeaf, ExporterSecret, Role, SpkiDigest};
 use ratls::wire::ALPN;
 use ratls::wire::attest::{Attest, AttestPurpose, Endorsement, features};
 use ratls::wire::control::{Close, CloseCode};
@@ -87,7 +87,10 @@ pub struct Guest {
 /// What this guest offers in ATTEST key 12.
 pub(crate) const FEATURES: u64 = features::REUSE;
 
-pub(crate) type Tls = ServerTls<LocalStream>;
+/// Until the handshake is over.
+type Shaking = ServerTls<LocalStream>;
+/// From then on.
+pub(crate) type Tls = Records<LocalStream>;
 
 impl Guest {
     /// Serves one connection to its end. Errors are logged here: nobody else can do anything about them.
@@ -100,7 +103,8 @@ impl Guest {
 
     async fn serve_inner(&self, stream: LocalStream, peer: Peer) -> Result<(), End> {
         let started = Instant::now();
-        let hello = within("client hello", self.deadlines.client_hello, Hello::read(stream)).await?;
+        let reading = Box::pin(Hello::read(stream));
+        let hello = Box::new(within("client hello", self.deadlines.client_hello, reading).await?);
         if hello.offers(ALPN) {
             // On the heap, like the plain service below: a peer that has sent no ClientHello must not hold room for all of it.
             return Box::pin(self.attested(hello, peer, started)).await;
@@ -109,22 +113,39 @@ impl Guest {
             Some(plain) if plain.alpn.is_empty() || hello.offers_any_or_none(&plain.alpn) => {
                 let _open = self.metrics.connection(Kind::Plain);
                 let config = plain.config.borrow().clone();
-                let mut tls = hello.start(&config).map_err(at("plain handshake"))?;
+                let mut tls = (*hello).start(&config).map_err(at("plain handshake"))?;
                 within("plain handshake", self.deadlines.handshake, tls.finish_handshake()).await?;
                 let alpn = tls.connection().alpn_protocol().map(<[u8]>::to_vec);
                 tls.check_profile(alpn.as_deref()).map_err(at("plain handshake"))?;
                 Box::pin(plain.proxy.serve(tls, alpn.as_deref(), peer)).await.map_err(at("plain"))
             }
             _ => {
-                within("protocol refused", self.deadlines.client_hello, hello.refuse_protocol()).await?;
+                within("protocol refused", self.deadlines.client_hello, (*hello).refuse_protocol()).await?;
                 Err(End::new("protocol refused", "the client does not offer evident/1 and plain clients are refused"))
             }
         }
     }
 
-    async fn attested(&self, hello: Hello<LocalStream>, peer: Peer, started: Instant) -> Result<(), End> {
+    /// Tunnels, after the handshake has given back all that it needed: most of a connection's life is waiting.
+    async fn attested(&self, hello: Box<Hello<LocalStream>>, peer: Peer, started: Instant) -> Result<(), End> {
+        let (framed, asked, exporter) = Box::pin(self.show(hello, peer, started)).await?;
+        let _open = self.metrics.connection(Kind::Attested);
+        let session = Session { guest: self, peer, ends: started + self.deadlines.lifetime, accepted: 0, asked };
+        // The exporter secret lives as long as the connection does and is wiped with it.
+        let result = Box::pin(session.run(framed)).await;
+        drop(exporter);
+        result
+    }
+
+    /// The handshake and ATTEST.
+    async fn show(
+        &self,
+        hello: Box<Hello<LocalStream>>,
+        peer: Peer,
+        started: Instant,
+    ) -> Result<(Framed<Tls>, Asked, ExporterSecret), End> {
         let handshake_ends = started + self.deadlines.client_hello + self.deadlines.handshake;
-        let mut tls = hello.start(&self.evident).map_err(at("handshake"))?;
+        let mut tls = (*hello).start(&self.evident).map_err(at("handshake"))?;
         let exporter = until("handshake", handshake_ends, tls.first_flight()).await?;
         let leaf = ChannelLeaf::initial(Role::Server, &self.spki, &exporter);
         let attested = self.evidence_and_handshake(&mut tls, leaf, peer, handshake_ends).await?;
@@ -150,18 +171,14 @@ impl Guest {
         // Nothing but evidence has gone out so far; what comes in counts only after the client's Finished.
         until("handshake", handshake_ends.max(Instant::now()), framed.stream_mut().finish_handshake()).await?;
         framed.stream().check_profile(Some(ALPN)).map_err(at("handshake"))?;
-        let _open = self.metrics.connection(Kind::Attested);
-        let session = Session { guest: self, peer, ends: started + self.deadlines.lifetime, accepted: 0, asked };
-        // The exporter secret lives as long as the connection does and is wiped with it.
-        let result = session.run(framed).await;
-        drop(exporter);
-        result
+        let framed = framed.over(Shaking::into_records).map_err(at("handshake"))?;
+        Ok((framed, asked, exporter))
     }
 
     /// Waits for the evidence while the client's Finished is still in the air.
     async fn evidence_and_handshake(
         &self,
-        tls: &mut Tls,
+        tls: &mut Shaking,
         leaf: ChannelLeaf,
         peer: Peer,
         handshake_ends: Instant,

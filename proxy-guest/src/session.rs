@@ -34,6 +34,9 @@ pub(crate) struct Session<'a> {
 /// For a client to verify the evidence and send OPEN, before its connection counts as idle.
 const PASSING: Duration = Duration::from_secs(2);
 
+/// How long ACCEPT waits for the upstream's first bytes, where the client waits for neither.
+const ACCEPT_WAITS: Duration = Duration::from_millis(2);
+
 /// What a client may have sent for a tunnel before it read the REFUSE.
 const MAX_DISCARDED: usize = 1 << 20;
 /// An upstream that is down for longer than this is better asked about on another connection.
@@ -186,19 +189,26 @@ impl Session<'_> {
         };
         let left = self.ends.saturating_duration_since(Instant::now());
         let accept = Accept { number: open.number, max_lifetime_secs: left.as_secs() };
-        within("accept", self.guest.deadlines.handshake, framed.write(FrameType::Accept, &accept.encode())).await?;
+        // To a client that sends at once ACCEPT may come with the upstream's first bytes; another waits for it.
+        let early = framed.has_received();
+        if early {
+            framed.queue(FrameType::Accept, &accept.encode()).map_err(|error| End::new("accept", error))?;
+        } else {
+            within("accept", self.guest.deadlines.handshake, framed.write(FrameType::Accept, &accept.encode())).await?;
+        }
         self.accepted += 1;
         self.asked.decided();
         let reuse = open.features & FEATURES & features::REUSE != 0;
-        self.relay(framed, upstream, reuse).await
+        self.relay(framed, upstream, reuse, early).await
     }
 
-    async fn relay(&self, framed: Framed<Tls>, upstream: LocalStream, reuse: bool) -> Result<Next, End> {
+    async fn relay(&self, framed: Framed<Tls>, upstream: LocalStream, reuse: bool, early: bool) -> Result<Next, End> {
         let traffic = Arc::new(Traffic::default());
         let _open = self.guest.metrics.tunnel();
         let limits = RelayLimits { idle: self.guest.deadlines.idle, ends: self.ends, accept_by: None };
         // This tunnel's ACCEPT is counted already.
         let tunnel = TunnelStream::accepted(framed, traffic.clone()).after(self.accepted - 1);
+        let tunnel = if early { tunnel.holding(ACCEPT_WAITS) } else { tunnel };
         let end = relay(upstream, tunnel, traffic.clone(), limits).await;
         let (up, down) = (traffic.received.load(Ordering::Relaxed), traffic.sent.load(Ordering::Relaxed));
         self.guest.metrics.bytes(Direction::ToServer).inc_by(up);

@@ -103,6 +103,9 @@ async fn carry(
     to_tunnel: &[u8],
     to_local: &[u8],
 ) -> io::Result<()> {
+    if to_tunnel.is_empty() && to_local.is_empty() {
+        return tunnel.relay(local).await;
+    }
     let ahead = async {
         tunnel.write_all(to_tunnel).await?;
         tunnel.flush().await?;

@@ -146,45 +146,83 @@ impl ServerCertVerifier for PossessionOnly {
     }
 }
 
-/// Catches the exporter secret of one connection, and nothing else, once.
+/// Catches secrets of one connection, and nothing else, once: the exporter's and those of both traffic directions.
 ///
-/// rustls hands it to the connection's `KeyLog` when the server's first flight is written; see [`ExporterSecret`].
+/// rustls hands them to the connection's `KeyLog`: at a server when its first flight is written, at a client when the
+/// server's Finished is checked; see [`ExporterSecret`].
 #[derive(Default)]
-pub(super) struct ExporterCapture(Mutex<Option<Zeroizing<Vec<u8>>>>);
+pub(super) struct Capture(Mutex<Captured>);
 
-const EXPORTER_SECRET: &str = "EXPORTER_SECRET";
+type Secret = Zeroizing<Vec<u8>>;
 
-impl ExporterCapture {
-    /// The secret, if the first flight was written; gone afterwards.
-    pub(super) fn take(&self) -> Option<ExporterSecret> {
-        let secret = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()?;
+#[derive(Default)]
+struct Captured {
+    exporter: Option<Secret>,
+    client: Option<Secret>,
+    server: Option<Secret>,
+}
+
+impl Captured {
+    fn slot(&mut self, label: &str) -> Option<&mut Option<Secret>> {
+        match label {
+            "EXPORTER_SECRET" => Some(&mut self.exporter),
+            "CLIENT_TRAFFIC_SECRET_0" => Some(&mut self.client),
+            "SERVER_TRAFFIC_SECRET_0" => Some(&mut self.server),
+            _ => None,
+        }
+    }
+}
+
+impl Capture {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Captured> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The exporter secret, if it was made; gone afterwards.
+    pub(super) fn take_exporter(&self) -> Option<ExporterSecret> {
+        let secret = self.lock().exporter.take()?;
         ExporterSecret::from_key_log(&secret).ok()
     }
-}
 
-impl std::fmt::Debug for ExporterCapture {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ExporterCapture")
+    /// The traffic secrets of client and server, if they were made; gone afterwards.
+    pub(super) fn take_traffic(&self) -> Option<(Secret, Secret)> {
+        let mut captured = self.lock();
+        captured.client.take().zip(captured.server.take())
     }
 }
 
-impl KeyLog for ExporterCapture {
+impl std::fmt::Debug for Capture {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Capture")
+    }
+}
+
+impl KeyLog for Capture {
     fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
-        if label == EXPORTER_SECRET {
-            let mut slot = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Some(slot) = self.lock().slot(label) {
             *slot = Some(Zeroizing::new(secret.to_vec()));
         }
     }
     fn will_log(&self, label: &str) -> bool {
-        label == EXPORTER_SECRET
+        Captured::default().slot(label).is_some()
     }
 }
 
 /// `config` for one connection, with a capture of its own: a struct of `Arc`s is copied, under 0.1 µs.
-pub(super) fn with_capture(config: &ServerConfig) -> (Arc<ServerConfig>, Arc<ExporterCapture>) {
-    let capture = Arc::new(ExporterCapture::default());
+pub(super) fn with_capture(config: &ServerConfig) -> (Arc<ServerConfig>, Arc<Capture>) {
+    let capture = Arc::new(Capture::default());
     let mut config = config.clone();
     config.key_log = capture.clone();
+    config.enable_secret_extraction = true;
+    (Arc::new(config), capture)
+}
+
+/// The same at a client.
+pub(super) fn client_with_capture(config: &ClientConfig) -> (Arc<ClientConfig>, Arc<Capture>) {
+    let capture = Arc::new(Capture::default());
+    let mut config = config.clone();
+    config.key_log = capture.clone();
+    config.enable_secret_extraction = true;
     (Arc::new(config), capture)
 }
 

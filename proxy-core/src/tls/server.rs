@@ -3,6 +3,9 @@
 //!
 //! Everything that is under way lives in the object, nothing in a future: dropping any future of [`ServerTls`] at any
 //! point loses no byte and no state (tests drop them everywhere). Those of [`Hello`] own the socket and take it along.
+//!
+//! rustls is given one record at a time, so that after the handshake it holds nothing that came behind it, and
+//! [`ServerTls::into_records`] can take the connection over.
 
 use std::future::poll_fn;
 use std::io::{self, Read, Write};
@@ -15,7 +18,9 @@ use rustls::server::{Accepted, Acceptor};
 use rustls::{HandshakeKind, ProtocolVersion, ServerConfig, ServerConnection};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use super::config::{ExporterCapture, with_capture};
+use super::config::{Capture, with_capture};
+use super::inbox::Inbox;
+use super::records::Records;
 
 /// Plaintext taken before the ciphertext of earlier plaintext is on its way: bounds what a stopped reader can hold here.
 const MAX_BUFFERED: usize = 64 * 1024;
@@ -84,7 +89,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Hello<IO> {
     pub fn start(mut self, config: &ServerConfig) -> io::Result<ServerTls<IO>> {
         let (config, capture) = with_capture(config);
         match self.accepted.into_connection(config) {
-            Ok(connection) => Ok(ServerTls { io: self.io, connection, capture, failed: false }),
+            Ok(connection) => {
+                Ok(ServerTls { io: self.io, connection, capture, inbox: Inbox::default(), failed: false })
+            }
             Err((error, mut alert)) => {
                 // The alert, as far as it goes at once: nothing else was written, so a socket has room for it.
                 let mut cx = Context::from_waker(Waker::noop());
@@ -100,7 +107,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Hello<IO> {
 pub struct ServerTls<IO> {
     io: IO,
     connection: ServerConnection,
-    capture: Arc<ExporterCapture>,
+    capture: Arc<Capture>,
+    inbox: Inbox,
     failed: bool,
 }
 
@@ -115,7 +123,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerTls<IO> {
                 let written = self.poll_write_tls(cx)?;
                 // The secret stays in the capture until all is written: a future that is dropped here has not lost it.
                 if written.is_ready()
-                    && let Some(secret) = self.capture.take()
+                    && let Some(secret) = self.capture.take_exporter()
                 {
                     return Poll::Ready(Ok(secret));
                 }
@@ -156,6 +164,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerTls<IO> {
         }
     }
 
+    /// Leaves rustls behind, after the handshake and [`ServerTls::check_profile`].
+    pub fn into_records(self) -> io::Result<Records<IO>> {
+        let received = self.inbox.into_rest();
+        Records::take_over(self.io, self.connection.into(), &self.capture, received).map_err(invalid)
+    }
+
     pub fn connection(&self) -> &ServerConnection {
         &self.connection
     }
@@ -178,11 +192,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerTls<IO> {
         if self.failed {
             return Poll::Ready(Err(invalid("the connection failed before")));
         }
-        let read = match self.connection.read_tls(&mut Adapter { io: &mut self.io, cx }) {
-            Ok(n) => n,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Poll::Pending,
-            Err(e) => return Poll::Ready(Err(e)),
-        };
+        let mut record = ready!(self.inbox.poll_next(&mut self.io, cx))?;
+        let read = record.len();
+        self.connection.read_tls(&mut record)?;
+        while !record.is_empty() {
+            self.connection.read_tls(&mut record)?;
+        }
+        self.inbox.consume(read);
         if let Err(error) = self.connection.process_new_packets() {
             self.failed = true;
             let _ = self.poll_write_tls(cx); // the alert, as far as it goes at once
@@ -195,7 +211,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> ServerTls<IO> {
     }
 }
 
-fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
+pub(super) fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
@@ -243,19 +259,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ServerTls<IO> {
 }
 
 /// `std::io` over a polled socket, for one call.
-struct Adapter<'a, 'b, IO> {
-    io: &'a mut IO,
-    cx: &'a mut Context<'b>,
-}
-
-impl<IO: AsyncRead + Unpin> Read for Adapter<'_, '_, IO> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut buf = ReadBuf::new(buf);
-        match Pin::new(&mut self.io).poll_read(self.cx, &mut buf) {
-            Poll::Ready(result) => result.map(|()| buf.filled().len()),
-            Poll::Pending => Err(io::ErrorKind::WouldBlock.into()),
-        }
-    }
+pub(super) struct Adapter<'a, 'b, IO> {
+    pub(super) io: &'a mut IO,
+    pub(super) cx: &'a mut Context<'b>,
 }
 
 impl<IO: AsyncWrite + Unpin> Write for Adapter<'_, '_, IO> {

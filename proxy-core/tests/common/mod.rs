@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use proxy_core::tls::{Hello, ServerIdentity, ServerTls, client_config, connect, provider, server_config};
+use proxy_core::tls::{Hello, Records, ServerIdentity, ServerTls, client_config, connect, provider, server_config};
 use ratls::binding::ExporterSecret;
 use ratls::wire::ALPN;
 use rustls::crypto::CryptoProvider;
@@ -117,8 +117,16 @@ pub async fn serve<IO: AsyncRead + AsyncWrite + Unpin>(io: IO, config: &ServerCo
     Ok(tls)
 }
 
-/// Our client and our server on the two ends of a connection, after the handshake.
-pub async fn connected<C, S>(client: C, server: S) -> (TlsStream<C>, ServerTls<S>)
+/// Our client's configuration under rustls as it comes, for tests that write what no client of ours would.
+pub async fn stream_client<IO: AsyncRead + AsyncWrite + Unpin>(
+    config: ClientConfig,
+    io: IO,
+) -> io::Result<TlsStream<IO>> {
+    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name(), io).await
+}
+
+/// Both our ends after the handshake, as the proxies use them.
+pub async fn joined<C, S>(client: C, server: S) -> (Records<C>, Records<S>)
 where
     C: AsyncRead + AsyncWrite + Unpin,
     S: AsyncRead + AsyncWrite + Unpin,
@@ -126,7 +134,19 @@ where
     let config = Identity::new().evident();
     let client = connect(Arc::new(client_config(None).unwrap()), name(), client);
     let (client, server) = tokio::join!(client, serve(server, &config));
-    (client.unwrap().tls, server.unwrap())
+    (client.unwrap().tls, server.unwrap().into_records().unwrap())
+}
+
+/// The two ends of a connection as streams, after the handshake.
+pub async fn connected<C, S>(client: C, server: S) -> (TlsStream<C>, ServerTls<S>)
+where
+    C: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let config = Identity::new().evident();
+    let client = stream_client(client_config(None).unwrap(), client);
+    let (client, server) = tokio::join!(client, serve(server, &config));
+    (client.unwrap(), server.unwrap())
 }
 
 /// The rustls error inside an I/O error.

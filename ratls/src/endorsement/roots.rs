@@ -4,11 +4,17 @@
 //! A root that arrives with evidence is never one of these. The intermediate CAs are not pinned: AMD re-issued one already, and
 //! each is signed by its ARK.
 
+use std::sync::Arc;
+
 use super::authority::{Authority, AuthorityError, Place};
 use super::certificate::{Certificate, CertificateError};
+use super::chain::VerifiedVek;
 use super::key::PublicKey;
 use super::pem::{self, PemError};
+use super::remembered::Remembered;
 use super::signed::{Hierarchy, SignedError};
+use crate::crypto::{self, BadSignature, Scheme};
+use crate::digest::Sha256Digest;
 use crate::tcb::Product;
 use crate::time::UnixTime;
 
@@ -83,6 +89,8 @@ impl Anchor {
 pub struct TrustAnchors {
     anchors: Vec<Anchor>,
     authorities: Vec<Authority>,
+    /// What verified under exactly these; clones share it.
+    remembered: Option<Arc<Remembered>>,
 }
 
 impl TrustAnchors {
@@ -92,6 +100,41 @@ impl TrustAnchors {
         TrustAnchors {
             anchors: anchors.map(|der| Anchor::parse(der, false).expect("AMD's roots parse")).to_vec(),
             authorities: Authority::built_in(),
+            remembered: None,
+        }
+    }
+
+    /// From now on a chain and a signature that verified need not be computed again, for as long as this value and its clones
+    /// live. Answers are the same with and without.
+    pub fn remembering(self) -> TrustAnchors {
+        TrustAnchors { remembered: Some(Arc::default()), ..self }
+    }
+
+    pub(crate) fn remembered_chain(&self, name: &Sha256Digest, now: UnixTime) -> Option<VerifiedVek> {
+        self.remembered.as_ref()?.chain(name, now)
+    }
+
+    pub(crate) fn remember_chain(&self, name: Sha256Digest, vek: &VerifiedVek, at: UnixTime) {
+        if let Some(remembered) = &self.remembered {
+            remembered.note_chain(name, vek, at);
+        }
+    }
+
+    pub(crate) fn is_remembering(&self) -> bool {
+        self.remembered.is_some()
+    }
+
+    /// A signature over evidence, by a key that leads to one of these roots.
+    pub(crate) fn verify_signature(
+        &self,
+        scheme: Scheme,
+        key: &[u8],
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), BadSignature> {
+        match &self.remembered {
+            Some(remembered) => remembered.verify(scheme, key, message, signature),
+            None => crypto::verify(scheme, key, message, signature),
         }
     }
 
@@ -118,11 +161,17 @@ impl TrustAnchors {
         Ok(self)
     }
 
+    /// Other roots: what verified under the ones before is nothing to them.
+    fn forget(&mut self) {
+        self.remembered = self.remembered.as_ref().map(|_| Arc::default());
+    }
+
     fn add_anchor(&mut self, new: Anchor) -> Result<(), AnchorError> {
         if self.anchors.iter().any(|a| a.key == new.key || (a.simulated && a.product == new.product)) {
             return Err(AnchorError::Duplicate { name: new.name() });
         }
         self.anchors.push(new);
+        self.forget();
         Ok(())
     }
 
@@ -132,6 +181,7 @@ impl TrustAnchors {
             return Err(AnchorError::Duplicate { name: new.label });
         }
         self.authorities.push(new);
+        self.forget();
         Ok(())
     }
 

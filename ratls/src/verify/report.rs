@@ -5,9 +5,9 @@
 //! report is fresh and belongs to a connection: the binding says. The checks are those of platforms.md §2.6 that decisions.md
 //! 12 gives to *verify*; their order is cheap to dear. launch_tcb is not compared with the others: migration may break the order.
 
-use crate::crypto::{self, Scheme};
+use crate::crypto::Scheme;
 use crate::endorsement::chain::Endorsements;
-use crate::endorsement::{ChainError, TrustAnchors, VekKind, VerifiedVek};
+use crate::endorsement::{ChainError, TrustAnchors, VekKind, VerifiedVek, chain_name};
 use crate::evidence::snp::{ChipId, Cpuid, ECDSA_P384_SHA384, Report, ReportError, SigningKey, TcbKind};
 use crate::tcb::{Product, TcbVersion};
 use crate::time::UnixTime;
@@ -123,6 +123,13 @@ pub fn verify_report(
 ) -> Result<VerifiedReport, ReportRefusal> {
     let report = Report::parse(report)?;
     let kind = signed_with(&report)?;
+    let chain = anchors.is_remembering().then(|| chain_name(kind, certificates, crls));
+    // A key that did not sign this report says nothing about the other leaves: then everything is looked at.
+    if let Some(vek) = chain.as_ref().and_then(|chain| anchors.remembered_chain(chain, now))
+        && signed_by(&report, &vek, anchors).is_ok()
+    {
+        return Ok(VerifiedReport { report, vek });
+    }
     let endorsements = Endorsements::parse(certificates, crls)?;
     let mut refused = match endorsements.kinds().find(|seen| *seen != kind) {
         Some(seen) => ReportRefusal::KeyKind { seen, wanted: kind },
@@ -131,11 +138,16 @@ pub fn verify_report(
     let mut attempted = false;
     for vek in endorsements.verify(kind, anchors, now) {
         let attempt = vek.map_err(ReportRefusal::Chain).and_then(|vek| {
-            signed_by(&report, &vek)?;
+            signed_by(&report, &vek, anchors)?;
             Ok(vek)
         });
         match attempt {
-            Ok(vek) => return Ok(VerifiedReport { report, vek }),
+            Ok(vek) => {
+                if let Some(chain) = chain {
+                    anchors.remember_chain(chain, &vek, now);
+                }
+                return Ok(VerifiedReport { report, vek });
+            }
             Err(error) if !attempted || error.depth() > refused.depth() => refused = error,
             Err(_) => {}
         }
@@ -159,11 +171,13 @@ fn signed_with(report: &Report) -> Result<VekKind, ReportRefusal> {
 }
 
 /// Whether this key may have signed this report, and did.
-fn signed_by(report: &Report, vek: &VerifiedVek) -> Result<(), ReportRefusal> {
+fn signed_by(report: &Report, vek: &VerifiedVek, anchors: &TrustAnchors) -> Result<(), ReportRefusal> {
     product(report, vek)?;
     chip(report, vek)?;
     tcb(report, vek)?;
-    crypto::verify(Scheme::EcdsaP384Sha384Fixed, vek.public_key(), report.signed_bytes(), &report.signature_fixed())
+    let signature = report.signature_fixed();
+    anchors
+        .verify_signature(Scheme::EcdsaP384Sha384Fixed, vek.public_key(), report.signed_bytes(), &signature)
         .map_err(|_| ReportRefusal::Signature)
 }
 

@@ -9,9 +9,10 @@ use evident_client::open::OpenError;
 use evident_tests::policy::PolicyText;
 use proxy_core::framing::{Frame, Framed, FramingError};
 use proxy_core::tasks::Tasks;
-use proxy_core::tls::{AttestedHandshake, client_config, connect};
+use proxy_core::tls::client_config;
 use ratls::appraise::Severity;
 use ratls::binding::Bind32;
+use ratls::binding::exporter::BIND_LABEL;
 use ratls::policy::AppraisalPolicy;
 use ratls::wire::control::Close;
 use ratls::wire::frame::FrameType;
@@ -98,9 +99,12 @@ impl Script {
     pub(crate) async fn connect(address: SocketAddr) -> Script {
         let config = Arc::new(client_config(None).expect("a configuration"));
         let stream = TcpStream::connect(address).await.expect("somebody listens");
-        let AttestedHandshake { tls, leaf_certificate, bind } =
-            connect(config, name("guest.example"), stream).await.expect("evident/1 is spoken there");
-        Script { framed: Framed::new(tls), leaf: leaf_certificate, bind }
+        let connector = tokio_rustls::TlsConnector::from(config);
+        let tls = connector.connect(name("guest.example"), stream).await.expect("evident/1 is spoken there");
+        let (_, connection) = tls.get_ref();
+        let leaf = connection.peer_certificates().expect("one certificate")[0].clone().into_owned();
+        let bind = connection.export_keying_material([0; 32], BIND_LABEL, Some(b"")).expect("the handshake is over");
+        Script { framed: Framed::new(tls), leaf, bind: Bind32::from_exporter(bind) }
     }
 
     /// Reads to the guest's CLOSE; nothing else may come before it.
