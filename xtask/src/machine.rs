@@ -67,6 +67,19 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     },
 ];
 
+/// The peers of `bench all`.
+pub(crate) const FOR_BENCH: &[Package] = &[
+    Package { name: "gcc", present: || command("cc"), why: "compiles the C of both crypto backends, and links" },
+    Package { name: "nginx", present: || command("nginx"), why: "a peer in the measurements" },
+    Package {
+        name: "libnginx-mod-stream",
+        present: || Path::new("/usr/lib/nginx/modules/ngx_stream_module.so").is_file(),
+        why: "TCP and TLS for that peer",
+    },
+    Package { name: "haproxy", present: || command("haproxy"), why: "a peer in the measurements" },
+    Package { name: "stunnel4", present: || command("stunnel4"), why: "a peer in the measurements" },
+];
+
 /// For `--llm` besides.
 pub(crate) const FOR_LLM: &[Package] = &[
     Package { name: "g++", present: || command("c++"), why: "compiles llama.cpp" },

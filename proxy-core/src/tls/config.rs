@@ -150,8 +150,11 @@ impl ServerCertVerifier for PossessionOnly {
 ///
 /// rustls hands them to the connection's `KeyLog`: at a server when its first flight is written, at a client when the
 /// server's Finished is checked; see [`ExporterSecret`].
-#[derive(Default)]
-pub(super) struct Capture(Mutex<Captured>);
+pub(super) struct Capture {
+    captured: Mutex<Captured>,
+    /// Where the configuration logged before: nowhere in the proxies, somewhere in tests.
+    next: Arc<dyn KeyLog>,
+}
 
 type Secret = Zeroizing<Vec<u8>>;
 
@@ -175,7 +178,7 @@ impl Captured {
 
 impl Capture {
     fn lock(&self) -> std::sync::MutexGuard<'_, Captured> {
-        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.captured.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// The exporter secret, if it was made; gone afterwards.
@@ -198,19 +201,20 @@ impl std::fmt::Debug for Capture {
 }
 
 impl KeyLog for Capture {
-    fn log(&self, label: &str, _client_random: &[u8], secret: &[u8]) {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        self.next.log(label, client_random, secret);
         if let Some(slot) = self.lock().slot(label) {
             *slot = Some(Zeroizing::new(secret.to_vec()));
         }
     }
     fn will_log(&self, label: &str) -> bool {
-        Captured::default().slot(label).is_some()
+        Captured::default().slot(label).is_some() || self.next.will_log(label)
     }
 }
 
 /// `config` for one connection, with a capture of its own: a struct of `Arc`s is copied, under 0.1 µs.
 pub(super) fn with_capture(config: &ServerConfig) -> (Arc<ServerConfig>, Arc<Capture>) {
-    let capture = Arc::new(Capture::default());
+    let capture = Arc::new(Capture { captured: Mutex::default(), next: config.key_log.clone() });
     let mut config = config.clone();
     config.key_log = capture.clone();
     config.enable_secret_extraction = true;
@@ -219,7 +223,7 @@ pub(super) fn with_capture(config: &ServerConfig) -> (Arc<ServerConfig>, Arc<Cap
 
 /// The same at a client.
 pub(super) fn client_with_capture(config: &ClientConfig) -> (Arc<ClientConfig>, Arc<Capture>) {
-    let capture = Arc::new(Capture::default());
+    let capture = Arc::new(Capture { captured: Mutex::default(), next: config.key_log.clone() });
     let mut config = config.clone();
     config.key_log = capture.clone();
     config.enable_secret_extraction = true;
