@@ -1,5 +1,8 @@
 //! A guest that really boots, in QEMU: its own firmware, TPM, event log and kernel, and a client outside.
 
+#[path = "boots/predicted.rs"]
+mod predicted;
+
 use anyhow::{Result, ensure};
 use evident_tests::binaries::evident_proxy;
 use evident_tests::boot::{Booted, Initrd, Kernel, Launch};
@@ -30,7 +33,9 @@ fn a_guest_that_boots_is_attested_and_serves_through_the_tunnel_heavy() -> Resul
     let initrd = dir.path().join("initrd");
     Initrd::new(&kernel, &evident_proxy()?, &simulator, PROXY)?.write(&initrd)?;
     let launch = Launch { kernel, initrd, command_line: "console=ttyS0 quiet".to_owned() };
+    let predicted = predicted::Predicted::of(&launch)?;
     let booted = Booted::start(&launch)?;
+    predicted.holds(&booted)?;
     let said = booted.said();
     ensure!(booted.pcrs().len() == 24, "the guest's kernel shows all registers: {said:?}");
     ensure!(said.iter().any(|line| line.starts_with("event log") && !line.contains(" 0 bytes")), "{said:?}");

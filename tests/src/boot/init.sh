@@ -36,6 +36,9 @@ proxy=$!
 # The registers as the kernel shows them, once the proxy serves: the second opinion on what it has quoted.
 until wget -q -O /dev/null http://127.0.0.1:9100/readyz; do sleep 0.2; done
 for index in $(seq 0 23); do say "pcr $index $(cat /sys/class/tpm/tpm0/pcr-sha256/$index)"; done
+# The list after the registers: what was measured in between is the part of it that they do not confirm.
+xxd -p $log | while read line; do say "log $line"; done
+xxd -p /sys/kernel/security/ima/binary_runtime_measurements | while read line; do say "list $line"; done
 say "ima $(wc -l < /sys/kernel/security/ima/ascii_runtime_measurements) entries"
 say "ready $(cut -d ' ' -f 1 /proc/uptime)"
 wait $proxy

@@ -131,6 +131,25 @@ impl Booted {
         self.qemu.stdout().lines().filter_map(|line| Some(line.trim_end().split_once("GUEST ")?.1.to_owned())).collect()
     }
 
+    /// The firmware's event log, as the guest's kernel has it.
+    pub fn event_log(&self) -> Result<Vec<u8>> {
+        self.bytes("log ")
+    }
+
+    /// The kernel's IMA list, read after the registers.
+    pub fn ima_list(&self) -> Result<Vec<u8>> {
+        self.bytes("list ")
+    }
+
+    /// Hex on lines that begin with a word.
+    fn bytes(&self, word: &str) -> Result<Vec<u8>> {
+        let digits: String = self.said().iter().filter_map(|line| line.strip_prefix(word)).collect();
+        let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+        ensure!(!pairs.is_empty() && rest.is_empty(), "the guest wrote {} digits after {word:?}", digits.len());
+        let byte = |pair: &[u8; 2]| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?);
+        pairs.iter().map(byte).collect()
+    }
+
     /// SHA-256 registers as the guest's kernel shows them, in lower-case hex.
     pub fn pcrs(&self) -> BTreeMap<u8, String> {
         let said = self.said();
