@@ -5,6 +5,7 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
+use super::event_log;
 use super::platform_json;
 use super::result::AttestationResult;
 use super::tables;
@@ -33,6 +34,9 @@ impl Serialize for AttestationResult {
         map.serialize_entry("findings", &self.findings)?;
         let shown = self.pieces().map_or_else(|| evidence(self.evidence()), platform_json::pieces);
         map.serialize_entry("evidence", &shown)?;
+        if let Some(boot) = self.booted() {
+            map.serialize_entry("booted", &event_log::to_json(&boot))?;
+        }
         map.serialize_entry("policy", &self.policy.as_ref().map(|p| json!({"file": p.file, "sha256": p.digest})))?;
         map.serialize_entry("at", &self.at)?;
         map.serialize_entry("expires", &self.expires())?;

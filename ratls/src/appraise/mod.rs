@@ -40,7 +40,7 @@ pub use strip::{MEANING, Signed, summary};
 pub use tables::level_words;
 pub use text::{Paint, SIMULATED};
 
-use crate::policy::AppraisalPolicy;
+use crate::policy::{AppraisalPolicy, ImageReference};
 use crate::verify::{Channel, VerifiedEvidence, VerifiedFiles, VerifiedPieces};
 use judge::Judge;
 use tables::Tables;
@@ -62,7 +62,13 @@ pub fn appraise(policy: Option<&AppraisalPolicy>, evidence: VerifiedEvidence) ->
         identity = identity::appraise(&mut judge, policy.identity(), &evidence);
     }
     let rules = policy.and_then(AppraisalPolicy::event_log);
-    let covered = event_log::appraise(&mut judge, rules, event_log::records(&evidence));
+    let images: Vec<_> = policy.iter().flat_map(|p| p.references().images()).map(ImageReference::expected).collect();
+    let held = event_log::Held {
+        files: policy.and_then(|policy| policy.references().boot()),
+        images: &images,
+        rebuilds: policy.map_or(&[], |policy| policy.references().rebuilds()),
+    };
+    let covered = event_log::appraise(&mut judge, rules, held, event_log::records(&evidence));
     let view = policy.map_or(levels::View::Strict, |policy| policy.levels().view);
     let inputs = claims::inputs(policy, &evidence, judge.findings(), covered);
     let tables = Tables::of(&inputs, view, evidence.channel());

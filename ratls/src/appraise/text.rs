@@ -9,6 +9,7 @@ use super::levels::{Component, Level, Row};
 use super::result::{AttestationResult, Stage, Verdict};
 use super::strip;
 use crate::evidence::snp::{SigningKey, TcbKind};
+use crate::measured_boot::Boot;
 use crate::verify::{Channel, Freshness, Root};
 
 /// Stands first wherever a simulated result is shown.
@@ -234,6 +235,9 @@ impl AttestationResult {
             if !statement.names.is_empty() {
                 row("names", statement.names.join(", "));
             }
+        }
+        for sentence in self.booted().iter().flat_map(Boot::sentences) {
+            row("booted", sentence.text);
         }
         row("at", self.at.to_string());
         if let Some(expires) = self.expires() {

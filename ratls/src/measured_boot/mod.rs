@@ -89,6 +89,17 @@ pub enum State {
 }
 
 impl State {
+    /// The word for programs.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            State::Unquoted => "unquoted",
+            State::NotQuoted => "not-quoted",
+            State::Untouched => "untouched",
+            State::Confirmed | State::ConfirmedWithPhases(_) => "confirmed",
+            State::Unexplained { .. } => "unexplained",
+        }
+    }
+
     /// Whether the events of the log are the whole story of the register.
     pub fn is_confirmed(&self) -> bool {
         matches!(self, State::Untouched | State::Confirmed | State::ConfirmedWithPhases(_))

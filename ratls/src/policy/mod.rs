@@ -145,6 +145,9 @@ impl AppraisalPolicy {
             references,
             max_age: freshness(&mut root)?,
         };
+        if let (None, Some(error)) = (&policy.event_log, policy.references.needs_event_log()) {
+            return Err(error);
+        }
         refuse_chip_ids_under_vlek(&mut root, &policy.snp.signing_keys)?;
         root.finish()?;
         Ok(policy)

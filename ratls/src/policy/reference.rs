@@ -15,8 +15,8 @@ use crate::launch::{
     MAX_RECIPE_BYTES, Machines, OvmfLaunch, OvmfLayout, PagesRecipe, VcpuCount, VcpuSignature, Vmm, would_match,
 };
 use crate::reference::{
-    Expected, LaunchFound, LaunchNames, LaunchReference, MAX_ENVELOPE_BYTES, Rebuild, Rebuilder, Rebuilders,
-    TrustedKey, Userspace, VerityFormat, VerityRoot, cmdline_value, own_build,
+    BootReference, Expected, LaunchFound, LaunchNames, LaunchReference, MAX_ENVELOPE_BYTES, Part, Rebuild, Rebuilder,
+    Rebuilders, TrustedKey, Userspace, VerityFormat, VerityRoot, cmdline_value, own_build,
 };
 
 /// References of one policy.
@@ -86,6 +86,7 @@ pub struct References {
     digests: Vec<DigestReference>,
     images: Vec<ImageReference>,
     rebuilds: Vec<Rebuild>,
+    boot: Option<BootReference>,
 }
 
 /// What the policy says of a launch digest.
@@ -120,6 +121,7 @@ enum Wanted {
     Image { image: String, superblock: Option<String>, format: VerityFormat },
     Rebuild { statements: Vec<String>, rebuilders: Vec<(String, TrustedKey)>, at_least: usize },
     OwnBuild { command: String, source: String, sha256: Vec<Sha256Digest> },
+    Boot(Vec<(Part, String)>),
 }
 
 #[derive(Debug, PartialEq)]
@@ -178,6 +180,7 @@ impl References {
                     names.extend([Some(image), superblock.as_ref()].into_iter().flatten().map(String::as_str))
                 }
                 Wanted::Rebuild { statements, .. } => names.extend(statements.iter().map(String::as_str)),
+                Wanted::Boot(files) => names.extend(files.iter().map(|(_, name)| name.as_str())),
                 Wanted::Digests { .. } | Wanted::OwnBuild { .. } => {}
             }
         }
@@ -189,6 +192,10 @@ impl References {
     }
     pub fn images(&self) -> &[ImageReference] {
         &self.images
+    }
+    /// Files that firmware, loader or stub measures. `None` where the policy names none.
+    pub fn boot(&self) -> Option<&BootReference> {
+        self.boot.as_ref()
     }
     /// Files known to be built from source.
     pub fn rebuilds(&self) -> &[Rebuild] {
@@ -215,6 +222,12 @@ impl References {
         found.min_by_key(Vec::len).map(|differences| would_match(&differences))
     }
 
+    /// Where a reference stands that only rules about the boot can use.
+    pub(super) fn needs_event_log(&self) -> Option<PolicyError> {
+        let boot = self.wanted.iter().find(|(_, wanted)| matches!(wanted, Wanted::Boot(_)))?;
+        Some(boot.0.error("has no effect without the table [event_log]"))
+    }
+
     /// Whether a launch digest can match anything here.
     pub(super) fn speaks_of_launches(&self) -> bool {
         self.wanted.iter().any(|(_, w)| matches!(w, Wanted::Launch(_) | Wanted::Pages { .. } | Wanted::Digests { .. }))
@@ -225,8 +238,9 @@ impl References {
         for (place, wanted) in &self.wanted {
             loaded.take(place, wanted, files)?;
         }
-        let References { launches, digests, images, rebuilds, .. } = loaded;
+        let References { launches, digests, images, rebuilds, boot, .. } = loaded;
         (self.launches, self.digests, self.images, self.rebuilds) = (launches, digests, images, rebuilds);
+        self.boot = boot;
         Ok(())
     }
 
@@ -253,6 +267,12 @@ impl References {
             }
             Wanted::OwnBuild { command, source, sha256 } => {
                 self.rebuilds.extend(sha256.iter().map(|digest| own_build(command, source, *digest)));
+            }
+            Wanted::Boot(wanted) => {
+                let boot = self.boot.get_or_insert_default();
+                for (part, name) in wanted {
+                    boot.add(*part, name, &files.read(name, MAX_FILE_BYTES).map_err(|e| place.error(e))?);
+                }
             }
         }
         Ok(())
@@ -416,6 +436,7 @@ enum Kind {
     Verity,
     Rebuild,
     OwnBuild,
+    Boot,
 }
 
 const KINDS: &[(&str, Kind)] = &[
@@ -425,6 +446,7 @@ const KINDS: &[(&str, Kind)] = &[
     ("verity", Kind::Verity),
     ("rebuild", Kind::Rebuild),
     ("own-build", Kind::OwnBuild),
+    ("boot", Kind::Boot),
 ];
 
 impl Kind {
@@ -436,6 +458,7 @@ impl Kind {
             Kind::Verity => &["kind", "image", "superblock", "salt", "data_block_size", "hash_block_size"],
             Kind::Rebuild => &["kind", "statements", "rebuilders", "at_least"],
             Kind::OwnBuild => &["kind", "command", "source", "sha256"],
+            Kind::Boot => &["kind", "kernel", "initrd", "loaders"],
         }
     }
 }
@@ -467,6 +490,7 @@ pub(super) fn parse(root: &mut Section<'_>) -> Result<References, PolicyError> {
                     .required("sha256", "SHA-256 of each file that came out")?
                     .list(|e| e.hex(Sha256Digest::from_hex, Sha256Digest::is_zero))?,
             },
+            Kind::Boot => boot(&mut table)?,
         };
         table.finish()?;
         let (file, line, key) = e.place();
@@ -477,6 +501,24 @@ pub(super) fn parse(root: &mut Section<'_>) -> Result<References, PolicyError> {
         references.load(&mut NoFiles)?;
     }
     Ok(references)
+}
+
+/// Files that firmware, loader or stub measures into registers; `[event_log]` says the rest.
+fn boot(table: &mut Section<'_>) -> Result<Wanted, PolicyError> {
+    let mut files = Vec::new();
+    for (key, part) in [("kernel", Part::Kernel), ("initrd", Part::Initrd), ("loaders", Part::Loader)] {
+        let names = match table.optional(key) {
+            None => Vec::new(),
+            Some(entry) if entry.is_string() => vec![file(&entry)?],
+            Some(entry) => entry.list(file)?,
+        };
+        files.extend(names.into_iter().map(|name| (part, name)));
+    }
+    if files.is_empty() {
+        let wanted = "at least one of kernel, initrd, loaders";
+        return Err(table.error_at("kernel", PolicyProblem::Missing { wanted }));
+    }
+    Ok(Wanted::Boot(files))
 }
 
 fn launch(table: &mut Section<'_>) -> Result<LaunchWanted, PolicyError> {

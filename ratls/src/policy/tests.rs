@@ -436,3 +436,28 @@ fn wrong_rules_about_what_was_booted_name_line_and_key() {
         assert!(error.starts_with(wanted), "{line}: {error}");
     }
 }
+
+#[test]
+fn files_of_a_boot_are_named_and_need_rules_about_it() {
+    let boot = "[[reference]]\nkind = \"boot\"\nkernel = \"vmlinuz\"\nloaders = [\"shimx64.efi\", \"grubx64.efi\"]\n";
+    let policy = parse(&event_log(boot)).unwrap();
+    assert_eq!(policy.references().files(), ["vmlinuz", "shimx64.efi", "grubx64.efi"]);
+    assert!(policy.references().boot().is_none(), "no file was read");
+    struct Named;
+    impl ReferenceFiles for Named {
+        fn read(&mut self, name: &str, _: usize) -> Result<Vec<u8>, FileProblem> {
+            Ok(format!("the file {name}").into_bytes())
+        }
+        fn stream(&mut self, name: &str, _: &mut dyn FnMut(&[u8])) -> Result<(), FileProblem> {
+            Err(FileProblem(format!("{name} is not asked for in pieces")))
+        }
+    }
+    let mut policy = policy;
+    policy.load_references(&mut Named).unwrap();
+    let known = crate::evidence::tpm::Bank::Sha256.hash(&[b"the file vmlinuz"]);
+    assert!(policy.references().boot().unwrap().knows_as(crate::reference::Part::Kernel, &known));
+    let alone = error(&format!("{GOOD}\n{boot}"));
+    assert!(alone.ends_with("has no effect without the table [event_log]"), "{alone}");
+    let none = error(&event_log("[[reference]]\nkind = \"boot\"\n"));
+    assert!(none.contains("missing: at least one of kernel, initrd, loaders"), "{none}");
+}

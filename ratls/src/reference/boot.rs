@@ -60,6 +60,11 @@ impl BootReference {
         self.find(digest).is_some()
     }
 
+    /// Whether a file of this part does.
+    pub fn knows_as(&self, part: Part, digest: &PcrValue) -> bool {
+        self.known.iter().any(|known| known.artefact.part == part && known.digests.contains(digest))
+    }
+
     fn find(&self, digest: &PcrValue) -> Option<&Known> {
         self.known.iter().find(|known| known.digests.contains(digest))
     }

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::Held;
 use crate::evidence::event_log::data::{Data, GrubRole, TAG_LOAD_OPTIONS};
 use crate::evidence::event_log::{Event, EventLog, EventType};
 use crate::evidence::tpm::PcrValue;
 use crate::measured_boot::command_line::CommandLine;
+use crate::measured_boot::stub::Section;
 use crate::measured_boot::{Boot, MeasuredLine};
 use crate::policy::event_log::{EventLogRules, JUDGED, Listed, MeasuredDigest};
 use crate::policy::{Bindings, Budget};
+use crate::reference::{BootReference, Part};
 
 /// What every boot measures, and that names nobody's choice.
 const ACTIONS: [&str; 6] = [
@@ -44,9 +47,9 @@ pub(super) struct Account {
 }
 
 impl Account {
-    pub(super) fn of(rules: &EventLogRules, log: &EventLog, boot: &Boot) -> Account {
-        let mut teller =
-            Teller { rules, boot, budget: Budget::new(), lines: BTreeMap::new(), bindings: None, given: None };
+    pub(super) fn of(rules: &EventLogRules, held: Held<'_>, log: &EventLog, boot: &Boot) -> Account {
+        let (lines, budget) = (BTreeMap::new(), Budget::new());
+        let mut teller = Teller { rules, files: held.files, boot, budget, lines, bindings: None, given: None };
         let mut wrong_lines = Vec::new();
         if !rules.command_lines.is_empty() {
             for measured in &boot.command_lines {
@@ -61,7 +64,9 @@ impl Account {
         for pcr in JUDGED {
             outcomes.insert(pcr, teller.register(log, pcr));
         }
-        let kernel_listed = teller.kernel().is_some_and(|digest| on(&rules.kernel, &digest));
+        let kernel_listed = kernel(boot).is_some_and(|digest| {
+            on(&rules.kernel, &digest) || held.files.is_some_and(|files| files.knows_as(Part::Kernel, &digest))
+        });
         let line = boot.command_line().cloned().or(teller.given).filter(|_| wrong_lines.is_empty());
         Account { outcomes, wrong_lines, kernel_listed, line }
     }
@@ -73,6 +78,7 @@ impl Account {
 
 struct Teller<'a> {
     rules: &'a EventLogRules,
+    files: Option<&'a BootReference>,
     boot: &'a Boot,
     budget: Budget,
     /// By the event that measured it: whether a pattern matches.
@@ -105,9 +111,10 @@ impl Teller<'_> {
     fn speaks_of(&self, pcr: u8) -> bool {
         let rules = self.rules;
         let grub_kernel = self.boot.kernel().is_some_and(|kernel| kernel.pcr == 9);
+        let files = self.files.is_some();
         match pcr {
             2 | 3 => !rules.boot_programs.is_empty(),
-            4 => !rules.boot_programs.is_empty() || (!rules.kernel.is_empty() && !grub_kernel),
+            4 => files || !rules.boot_programs.is_empty() || (!rules.kernel.is_empty() && !grub_kernel),
             5 => !rules.disk.is_empty(),
             7 => !rules.secure_boot_keys.is_empty() || !rules.authorities.is_empty(),
             8 => match &rules.grub_commands {
@@ -116,11 +123,12 @@ impl Teller<'_> {
                 Listed::Nothing => !rules.command_lines.is_empty(),
             },
             9 => {
-                let kernel = (!rules.kernel.is_empty() && grub_kernel) || !rules.initrd.is_empty();
+                let kernel = files || (!rules.kernel.is_empty() && grub_kernel) || !rules.initrd.is_empty();
                 !matches!(rules.files, Listed::Any) && (kernel || rules.files != Listed::Nothing)
             }
             11 => {
-                !rules.sections.is_empty()
+                files
+                    || !rules.sections.is_empty()
                     || !rules.kernel.is_empty()
                     || !rules.command_lines.is_empty()
                     || !rules.initrd.is_empty()
@@ -138,12 +146,14 @@ impl Teller<'_> {
         match event.pcr() {
             // Of the firmware's own registers the rules name no event; they are no part of a component that is covered here.
             0 | 1 => true,
-            2..=4 => on(&rules.boot_programs, &digest) || (event.pcr() == 4 && on(&rules.kernel, &digest)),
+            4 if self.in_hand(&digest) || on(&rules.kernel, &digest) => true,
+            2..=4 => on(&rules.boot_programs, &digest),
             5 => on(&rules.disk, &digest),
             7 => self.names_in_secure_boot(event),
             8 => self.names_text(event),
             9 => match event.read().claimed() {
                 Some(Data::Tag { id: TAG_LOAD_OPTIONS, .. }) => self.is_right_line(event),
+                _ if self.in_hand(&digest) => true,
                 _ => [&rules.kernel[..], &rules.initrd, rules.files.these()].iter().any(|list| on(list, &digest)),
             },
             12 => self.is_right_line(event),
@@ -217,21 +227,26 @@ impl Teller<'_> {
 
     fn unnamed_sections(&self) -> Vec<usize> {
         let rules = self.rules;
-        let named = |section: &&crate::measured_boot::stub::Section| match section.name {
+        let named = |section: &&Section| match section.name {
+            ".cmdline" => self.lines.get(&section.event).copied().unwrap_or(false),
+            _ if self.in_hand(&section.digest) => true,
             ".linux" => on(&rules.kernel, &section.digest),
             ".initrd" => on(&rules.initrd, &section.digest),
-            ".cmdline" => self.lines.get(&section.event).copied().unwrap_or(false),
             name => rules.sections.get(name).is_some_and(|list| on(list, &section.digest)),
         };
         let unnamed = self.boot.stub.sections.iter().filter(|section| !named(section)).map(|section| section.event);
         unnamed.chain(self.boot.stub.unread.iter().copied()).collect()
     }
 
-    /// The digest of what was started as the kernel.
-    fn kernel(&self) -> Option<PcrValue> {
-        let section = self.boot.stub.sections.iter().find(|section| section.name == ".linux");
-        section.map(|section| section.digest).or_else(|| self.boot.kernel().map(|kernel| kernel.digest))
+    fn in_hand(&self, digest: &PcrValue) -> bool {
+        self.files.is_some_and(|files| files.knows(digest))
     }
+}
+
+/// The digest of what was started as the kernel.
+pub(super) fn kernel(boot: &Boot) -> Option<PcrValue> {
+    let section = boot.stub.sections.iter().find(|section| section.name == ".linux");
+    section.map(|section| section.digest).or_else(|| boot.kernel().map(|kernel| kernel.digest))
 }
 
 /// Separators, and actions that each boot goes through: their digests are those of known bytes.

@@ -3,22 +3,30 @@
 //! Full needs every register of a component: one that is ignored, open, or not confirmed makes the cover partial, and the note
 //! says which.
 
-use super::Covered;
-use super::account::{Account, Outcome};
+use super::account::{self, Account, Outcome};
 use super::ima::Files;
+use super::{Covered, Held};
 use crate::appraise::levels::{Component, Cover, Matched, Named, Provenance};
+use crate::evidence::tpm::PcrValue;
 use crate::measured_boot::command_line::CommandLine;
 use crate::measured_boot::registers::{Layer, registers_of};
 use crate::measured_boot::words::shown;
 use crate::measured_boot::{Boot, State};
 use crate::policy::event_log::EventLogRules;
+use crate::reference::{Part, SourceProof};
 
 /// Boot, kernel, userspace.
-pub(super) fn of(rules: Option<&EventLogRules>, boot: &Boot, account: Option<&Account>, files: Files) -> Vec<Covered> {
+pub(super) fn of(
+    rules: Option<&EventLogRules>,
+    held: Held<'_>,
+    boot: &Boot,
+    account: Option<&Account>,
+    files: Files,
+) -> Vec<Covered> {
     let compared = rules.zip(account);
-    let boot_cover = boot_row(boot, compared);
-    let kernel = kernel_row(boot, compared);
-    let userspace = userspace_row(boot, compared, kernel.cover, files);
+    let boot_cover = boot_row(boot, held, compared);
+    let kernel = kernel_row(boot, held, compared);
+    let userspace = userspace_row(boot, held, compared, kernel.cover, files);
     vec![boot_cover, kernel, userspace]
 }
 
@@ -52,10 +60,37 @@ fn gaps(boot: &Boot, account: Option<&Account>, layer: Layer) -> Vec<String> {
     registers_of(layer).filter_map(gap).collect()
 }
 
-fn boot_row(boot: &Boot, compared: Compared<'_>) -> Covered {
+/// What files in hand make of a component whose registers are all accounted for: recomputed where each of its digests is that of a
+/// file, rebuilt where each of those files is. The keys of Secure Boot, the partition table and MOK lists are configuration: they are
+/// compared by their digests, which does not lower what is known of programs.
+fn best(held: Held<'_>, digests: &[PcrValue], account: &Account, part: Part) -> Matched {
+    let line = account.line.as_ref().map(CommandLine::text);
+    let Some(proof) = held.files.and_then(|files| files.proof(digests, line)) else {
+        return Matched::Digest(Provenance::Own);
+    };
+    let parts: Vec<Part> = match part {
+        Part::Kernel => vec![Part::Kernel],
+        _ => [Part::Loader, Part::Initrd].into_iter().filter(|part| proof.covers(*part)).collect(),
+    };
+    match SourceProof::new(proof.clone(), &parts, held.rebuilds) {
+        Ok(source) if !parts.is_empty() => Matched::Source(source),
+        _ => Matched::Binary(proof),
+    }
+}
+
+/// Digests of everything between firmware and kernel that is a program or is read by one.
+fn loaders(boot: &Boot) -> Vec<PcrValue> {
+    let kernel = account::kernel(boot);
+    let images = boot.images.iter().map(|image| image.digest);
+    let files = boot.files.iter().map(|file| file.digest);
+    let sections = boot.stub.sections.iter().filter(|section| section.name != ".cmdline").map(|section| section.digest);
+    images.chain(files).chain(sections).filter(|digest| Some(*digest) != kernel).collect()
+}
+
+fn boot_row(boot: &Boot, held: Held<'_>, compared: Compared<'_>) -> Covered {
     let notes = gaps(boot, compared.map(|(_, account)| account), Layer::Boot);
     let (cover, matched) = match (notes.is_empty(), compared) {
-        (true, Some(_)) => (Cover::Full, Matched::Digest(Provenance::Own)),
+        (true, Some((_, account))) => (Cover::Full, best(held, &loaders(boot), account, Part::Loader)),
         (true, None) => (Cover::Full, Matched::Nothing),
         (false, Some((rules, _))) if !rules.secure_boot_keys.is_empty() => {
             (Cover::Partial, Matched::Signer("the keys of Secure Boot".to_owned()))
@@ -66,7 +101,7 @@ fn boot_row(boot: &Boot, compared: Compared<'_>) -> Covered {
 }
 
 /// The kernel's digest and its command line, in registers without a gap.
-fn kernel_row(boot: &Boot, compared: Compared<'_>) -> Covered {
+fn kernel_row(boot: &Boot, held: Held<'_>, compared: Compared<'_>) -> Covered {
     let measured = boot.kernel().is_some() || boot.stub.sections.iter().any(|section| section.name == ".linux");
     if !measured {
         return Covered {
@@ -87,7 +122,10 @@ fn kernel_row(boot: &Boot, compared: Compared<'_>) -> Covered {
         }
     }
     let (cover, matched) = match (notes.is_empty(), compared) {
-        (true, Some(_)) => (Cover::Full, Matched::Digest(Provenance::Own)),
+        (true, Some((_, account))) => {
+            let kernel: Vec<PcrValue> = account::kernel(boot).into_iter().collect();
+            (Cover::Full, best(held, &kernel, account, Part::Kernel))
+        }
         (true, None) => (Cover::Full, Matched::Nothing),
         (false, _) => (Cover::Partial, Matched::Nothing),
     };
@@ -100,12 +138,19 @@ fn line<'a>(boot: &'a Boot, compared: Compared<'a>) -> Option<&'a CommandLine> {
 }
 
 /// A verity root hash in a command line that matched, or else a list of IMA.
-fn userspace_row(boot: &Boot, compared: Compared<'_>, kernel: Cover, files: Files) -> Covered {
+fn userspace_row(boot: &Boot, held: Held<'_>, compared: Compared<'_>, kernel: Cover, files: Files) -> Covered {
     let root = line(boot, compared).and_then(|line| line.verity_root_hash());
     if let (Some(root), Cover::Full) = (&root, kernel) {
         let says = vec![Named { what: "dm-verity root hash", value: root.clone() }];
         // A pattern that takes any root hash has compared none.
+        let image = hex::decode(root).ok().and_then(|root| held.images.iter().find_map(|image| image.equals(&root)));
         let matched = match compared {
+            Some(_) if image.is_some() => image.map_or(Matched::Nothing, |proof| {
+                match SourceProof::new(proof.clone(), &[Part::Image], held.rebuilds) {
+                    Ok(source) => Matched::Source(source),
+                    Err(_) => Matched::Binary(proof),
+                }
+            }),
             Some((rules, _)) if pins(rules, root) => Matched::Digest(Provenance::Own),
             _ => Matched::Nothing,
         };

@@ -19,13 +19,17 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
+use serde_json::{Map, Value, json};
+
 use super::judge::Judge;
 use super::levels::{Component, Cover, Matched, Named};
+use super::result::AttestationResult;
 use crate::evidence::event_log::EventLog;
 use crate::evidence::ima::ImaList;
 use crate::evidence::tpm::PcrValues;
 use crate::measured_boot::Boot;
 use crate::policy::EventLogRules;
+use crate::reference::{BootReference, Expected, Rebuild};
 use crate::verify::VerifiedEvidence;
 use account::Account;
 
@@ -35,6 +39,15 @@ pub(super) struct Records<'a> {
     pub(super) quoted: &'a PcrValues,
     pub(super) log: Option<&'a EventLog>,
     pub(super) ima: Option<&'a ImaList>,
+}
+
+/// What the verifier holds beside rules: files of the guest, root hashes of images, and statements about who rebuilt them.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held<'a> {
+    /// `None` where the policy names no file that firmware or loader measures.
+    pub(super) files: Option<&'a BootReference>,
+    pub(super) images: &'a [Expected],
+    pub(super) rebuilds: &'a [Rebuild],
 }
 
 /// What the registers say about one component.
@@ -53,11 +66,39 @@ pub(super) fn records(evidence: &VerifiedEvidence) -> Option<Records<'_>> {
     evidence.tpm().map(|tpm| Records { quoted: tpm.pcrs(), log: parts.event_log(), ima: parts.ima_list() })
 }
 
+/// The log in the bank that was quoted, and what it says.
+fn read(records: Records<'_>) -> Option<(EventLog, Boot)> {
+    let bank = records.quoted.bank();
+    let log = records.log?.only(bank)?;
+    let boot = Boot::interpret(&log, bank, Some(records.quoted))?;
+    Some((log, boot))
+}
+
+impl AttestationResult {
+    /// What was booted, by the event log and the registers that were quoted; `None` where nothing of it came.
+    pub fn booted(&self) -> Option<Boot> {
+        read(records(self.evidence()?)?).map(|(_, boot)| boot)
+    }
+}
+
+/// The same for programs: each sentence, and what confirms each register.
+pub(super) fn to_json(boot: &Boot) -> Value {
+    let sentences: Vec<Value> = boot
+        .sentences()
+        .iter()
+        .map(|sentence| json!({"about": sentence.subject, "says": sentence.text, "bound": sentence.bound}))
+        .collect();
+    let registers: Map<String, Value> =
+        boot.registers().iter().map(|register| (register.pcr.to_string(), register.state.as_str().into())).collect();
+    json!({"bank": boot.bank().as_str(), "registers": registers, "sentences": sentences})
+}
+
 /// Judges the records. Without rules nothing is compared, and only what is odd is told. The result has boot, kernel and
 /// userspace, in this order; of firmware these registers say nothing that counts.
 pub(super) fn appraise(
     judge: &mut Judge<'_>,
     rules: Option<&EventLogRules>,
+    held: Held<'_>,
     records: Option<Records<'_>>,
 ) -> Vec<Covered> {
     let Some(records) = records else {
@@ -67,11 +108,7 @@ pub(super) fn appraise(
         }
         return Vec::new();
     };
-    let boot = records.log.and_then(|log| {
-        let boot = Boot::interpret(log, records.quoted.bank(), Some(records.quoted))?;
-        Some((log, boot))
-    });
-    let Some((log, boot)) = boot else {
+    let Some((log, boot)) = read(records) else {
         if rules.is_some() {
             let seen = if records.log.is_some() { "digests of another bank than was quoted" } else { "no event log" };
             let help = "the guest's configuration says whether it sends its event log";
@@ -79,12 +116,12 @@ pub(super) fn appraise(
         }
         return Vec::new();
     };
-    let account = rules.map(|rules| Account::of(rules, log, &boot));
+    let account = rules.map(|rules| Account::of(rules, held, &log, &boot));
     rules::confirmed(judge, rules, &boot);
     if let (Some(rules), Some(account)) = (rules, &account) {
         rules::hold(judge, rules, &boot, account);
     }
     let line = account.as_ref().map_or(boot.command_line(), |account| account.line.as_ref());
     let files = ima::appraise(judge, rules, records, &boot, line);
-    cover::of(rules, &boot, account.as_ref(), files)
+    cover::of(rules, held, &boot, account.as_ref(), files)
 }

@@ -47,6 +47,17 @@ impl EventLog {
         &self.banks
     }
 
+    /// The log with the digests of one bank alone: the one that is quoted. The others are confirmed by nobody, and cost time.
+    /// `None` where it has none of the bank.
+    pub fn only(&self, bank: Bank) -> Option<EventLog> {
+        let kept = |event: &Event| match bank {
+            Bank::Sha256 => Event { sha384: None, ..event.clone() },
+            Bank::Sha384 => Event { sha256: None, ..event.clone() },
+        };
+        let events = self.events.iter().map(kept).collect();
+        self.banks.contains(&bank).then_some(EventLog { events, banks: vec![bank] })
+    }
+
     /// Events that extended this register.
     pub fn extending(&self, pcr: u8) -> impl Iterator<Item = &Event> {
         self.events.iter().filter(move |event| event.pcr() == pcr && event.extends())
