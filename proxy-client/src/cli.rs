@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use proxy_core::net::{Addr, HostPort};
 use proxy_core::telemetry::Format;
 
+use crate::tools::audit::AuditCommand;
+use crate::tools::explain::ExplainArgs;
 use crate::tools::measure::MeasureArgs;
 use crate::tools::policy::PolicyCommand;
 use crate::tools::verify::VerifyArgs;
@@ -77,6 +79,10 @@ pub enum Command {
     Inspect(InspectArgs),
     Verify(Box<VerifyArgs>),
     Measure(Box<MeasureArgs>),
+    Explain(ExplainArgs),
+    /// Work with the audit log
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Work with policy files
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -135,6 +141,12 @@ mod tests {
             "verify b.evident",
             "verify --policy p.toml --at 2026-11-23T21:00:00Z --json --snp-report r.bin --cert a.der --cert b.pem c.pem",
             "policy check p.toml",
+            "policy learn a.example:8443",
+            "policy learn b.evident --simulator-root root.pem",
+            "policy diff old.toml new.toml --json",
+            "explain b.evident --policy p.toml --json",
+            "explain b.evident --policy p.toml -- --firmware OVMF.fd --vmm qemu --vcpus 4 --vcpu-type EPYC-v4",
+            "audit verify /var/log/evident --json",
             "measure --firmware o.fd --kernel k --initrd i --append ro --vcpus 4 --vcpu-type EPYC-v4 --vmm qemu",
             "measure --firmware o.fd --vcpus 1 --vmm gce --guest-features 0x21 --json",
             "measure --recipe pages.toml --json",
@@ -155,7 +167,8 @@ mod tests {
             "--listne 8080",
             "--listen 8080 inspect a:1",
             "inspect",
-            "policy learn a:1",
+            "policy learn",
+            "explain b.evident",
             "measure",
             "measure --firmware o.fd",
             "measure --firmware o.fd --vcpus 0 --vmm qemu",

@@ -17,6 +17,7 @@ use proxy_core::net::Addr;
 use proxy_core::telemetry::{Format, Level};
 
 use self::document::{Document, GuestTable, HeadBytes, Source};
+use crate::audit::Bounds;
 use crate::cli::RunArgs;
 use crate::front::http::Deadlines;
 use crate::pool::PoolLimits;
@@ -40,6 +41,8 @@ pub struct Config {
     pub admin: Option<AdminAddr>,
     /// Whether absolute-form responses get `Evident-Verdict` and `Evident-Level`.
     pub add_verdict_headers: bool,
+    /// Where verdicts are written down, and how much of it is kept.
+    pub audit: Option<(PathBuf, Bounds)>,
     pub limits: Limits,
     pub log_format: Format,
     pub log_level: Level,
@@ -192,6 +195,10 @@ impl Config {
             socks5: args.socks5.clone().or(document.socks5),
             admin,
             add_verdict_headers: document.add_verdict_headers,
+            audit: document.audit.map(|table| {
+                let folder = source.map_or_else(|| table.folder.clone(), |source| source.folder().join(&table.folder));
+                (folder, table.into())
+            }),
             limits: document.limits.into(),
             log_format: args.log_format.map(Format::from).or(document.log.format).unwrap_or(Format::Text),
             log_level: document.log.level.unwrap_or_else(Level::info),
@@ -323,6 +330,16 @@ fn read_token(file: &Path) -> Result<Token, ConfigError> {
         _ => return Ok(Token(token.to_vec())),
     };
     Err(ConfigError::Token { file: file.to_owned(), problem })
+}
+
+impl From<document::AuditTable> for Bounds {
+    fn from(table: document::AuditTable) -> Bounds {
+        let or = |n: Option<NonZeroU32>, default: u32| n.map_or(default, NonZeroU32::get);
+        Bounds {
+            file_bytes: u64::from(or(table.file_mib, 64)) << 20,
+            files: usize::try_from(or(table.files, 16)).unwrap_or(usize::MAX),
+        }
+    }
 }
 
 impl From<document::LimitsTable> for Limits {

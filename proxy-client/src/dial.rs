@@ -26,6 +26,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::time::{Instant, timeout_at};
 
+use crate::audit::AuditLog;
 use crate::evidence::{self, AskError, Known};
 use crate::open::OpenError;
 use crate::pool::{Lease, Pool};
@@ -63,6 +64,15 @@ pub struct Target {
     pub deadlines: Deadlines,
     /// Where a refused connection is closed, so that nobody waits for it.
     pub tasks: Tasks,
+    /// Where each verdict is written down before anything follows from it.
+    pub audit: Option<Witness>,
+}
+
+/// The audit log, and what it calls the guest.
+#[derive(Clone)]
+pub struct Witness {
+    pub log: Arc<AuditLog>,
+    pub guest: String,
 }
 
 /// A connection that showed its evidence, whatever that is worth.
@@ -166,16 +176,35 @@ impl Target {
                 return Err(evidence_missing(&address, error));
             }
         };
+        let bundle = self.audit.is_some().then(|| shown.bundle());
         match shown.judged(result) {
-            Ok(stream) => Ok(stream),
+            Ok(stream) => match self.write_down(&address, bundle.as_ref(), &stream.result()) {
+                Ok(()) => Ok(stream),
+                Err(error) => {
+                    stream.let_go(&self.tasks);
+                    Err(error)
+                }
+            },
             Err((framed, result)) => {
+                let written = self.write_down(&address, bundle.as_ref(), &result);
                 let ids: Vec<&str> =
                     result.findings().iter().filter(|f| f.severity() == Severity::Fatal).map(|f| f.id()).collect();
                 let close = Close::new(CloseCode::EvidenceRefused, ids.join(" "));
                 self.tasks.spawn("close", framed.close_owned(close));
+                written?;
                 Err(OpenError::Refused { address, result: Arc::new(result) })
             }
         }
+    }
+
+    /// Where an audit log is kept nothing follows from a verdict that is not in it.
+    fn write_down(&self, address: &str, bundle: Option<&Bundle>, result: &AttestationResult) -> Result<(), OpenError> {
+        let (Some(witness), Some(bundle), Some(policy)) = (&self.audit, bundle, &self.policy) else { return Ok(()) };
+        witness.log.append(&witness.guest, address, policy.digest(), bundle, result).map_err(|error| {
+            let reason = format!("the verdict cannot be written down: {}", chain(&error));
+            tracing::error!(guest = %witness.guest, "{reason}");
+            OpenError::Limit { reason }
+        })
     }
 }
 

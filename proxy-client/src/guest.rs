@@ -12,12 +12,15 @@ use proxy_core::relay::LimitReached;
 use proxy_core::tasks::Tasks;
 use proxy_core::tls::{ServerIdentity, client_config};
 use ratls::appraise::{AttestationResult, Severity};
+use ratls::verify::Root;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::audit::AuditLog;
 use crate::config::{self, Limits};
-use crate::dial::{AttestedStream, Carried, Deadlines, GuestTunnel, Target};
+use crate::dial::{AttestedStream, Carried, Deadlines, GuestTunnel, Target, Witness, now};
+use crate::history::{History, Listed};
 use crate::open::{BoxFuture, OpenError, Opened, Opener, Tunnel};
 use crate::pool::Pool;
 
@@ -31,6 +34,7 @@ pub struct Guest {
     pool: Arc<Pool>,
     metrics: Arc<Metrics>,
     latest: Mutex<Option<Latest>>,
+    history: Arc<History>,
 }
 
 /// Connections that one tunnel may try, where those before ended without taking it. The last is a fresh one.
@@ -63,9 +67,21 @@ impl Guest {
                 lifetime: limits.lifetime,
             },
             tasks,
+            audit: None,
         };
         let pool = Pool::new(limits.pool);
-        Ok(Guest { label: config.label, target, pool, metrics, latest: Mutex::new(None) })
+        Ok(Guest { label: config.label, target, pool, metrics, latest: Mutex::new(None), history: Arc::default() })
+    }
+
+    /// The same, with every verdict written down.
+    pub fn audited(mut self, log: Arc<AuditLog>) -> Self {
+        self.target.audit = Some(Witness { log, guest: self.label.clone() });
+        self
+    }
+
+    /// What happened lately, for the admin page.
+    pub fn history(&self) -> &Arc<History> {
+        &self.history
     }
 
     /// The last result, and whether this guest was ever accepted.
@@ -163,6 +179,7 @@ impl Guest {
     }
 
     fn record(&self, outcome: &Result<Arc<AttestationResult>, OpenError>) {
+        self.history.record(outcome, now());
         let (result, accepted) = match outcome {
             Ok(result) => (result.clone(), true),
             Err(OpenError::Refused { result, .. }) => (result.clone(), false),
@@ -176,13 +193,21 @@ impl Guest {
         } else {
             self.metrics.verdict(Counter::Refused, fatal());
         }
+        for cell in result.levels().cells() {
+            let anchor = cell.anchor().map_or("none", Root::as_str);
+            self.metrics.level(cell.component().as_str(), cell.level().as_str(), anchor);
+        }
+        let levels = result.level_words();
         let mut latest = self.latest.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let changed = latest.as_ref().is_none_or(|latest| latest.result.verdict() != result.verdict());
+        let changed = latest
+            .as_ref()
+            .is_none_or(|latest| latest.result.verdict() != result.verdict() || latest.result.level_words() != levels);
         if changed {
             tracing::info!(
                 guest = %self.label,
                 verdict = result.verdict().as_str(),
                 reasons = %fatal().collect::<Vec<_>>().join(" "),
+                %levels,
                 "{}attestation result",
                 if result.simulated() { "SIMULATED, PROVES NOTHING: " } else { "" },
             );
@@ -193,8 +218,9 @@ impl Guest {
 
     fn counted(self: &Arc<Self>, tunnel: GuestTunnel) -> Box<dyn Tunnel> {
         let open = self.metrics.tunnel();
+        let listed = self.history.open(now(), tunnel.traffic());
         let ends = Box::pin(tokio::time::sleep_until(tunnel.ends()));
-        Box::new(CountedTunnel { guest: self.clone(), tunnel: Some(tunnel), ends, _open: open })
+        Box::new(CountedTunnel { guest: self.clone(), tunnel: Some(tunnel), ends, _open: open, _listed: listed })
     }
 }
 
@@ -235,6 +261,7 @@ struct CountedTunnel {
     /// No byte passes after this; `relay` has the same limit of its own.
     ends: Pin<Box<tokio::time::Sleep>>,
     _open: Counted,
+    _listed: Listed,
 }
 
 impl CountedTunnel {

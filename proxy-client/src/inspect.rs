@@ -4,9 +4,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxy_core::net::Addr;
+use proxy_core::net::{Addr, AddrError};
 use proxy_core::tasks::Tasks;
 use proxy_core::tls::client_config;
+use ratls::appraise::AttestationResult;
 use ratls::endorsement::TrustAnchors;
 use rustls::pki_types::ServerName;
 
@@ -69,6 +70,20 @@ async fn inspect(args: InspectArgs) -> Output {
     output
 }
 
+/// One look at a guest for the tools: what it proves, without a policy.
+pub(crate) async fn look(guest: &str, anchors: TrustAnchors) -> Result<AttestationResult, Output> {
+    let usage = |error: &dyn std::error::Error| tools::failed(EXIT_USAGE, error, "Give the guest as HOST:PORT.");
+    let address: proxy_core::net::HostPort = guest.parse().map_err(|error: AddrError| usage(&error))?;
+    let target = target(Addr::Tcp(address), None, anchors).map_err(|error| usage(error.as_ref()))?;
+    let away = |error: &dyn std::error::Error| {
+        tools::failed(EXIT_UNREACHABLE, error, "Is evident-proxy listening there, and reachable from here?")
+    };
+    let mut shown = target.show().await.map_err(|error| away(&error))?;
+    let result = shown.result(&target).await.map_err(|error| away(&error))?;
+    shown.close().await;
+    Ok(result)
+}
+
 fn target(
     guest: Addr,
     policy: Option<Arc<ratls::policy::AppraisalPolicy>>,
@@ -95,5 +110,6 @@ fn target(
             lifetime: Duration::from_secs(60),
         },
         tasks: Tasks::new(),
+        audit: None,
     })
 }

@@ -1,5 +1,6 @@
 #![warn(clippy::unwrap_used)]
 
+pub mod audit;
 pub mod cli;
 pub mod config;
 mod credential;
@@ -7,8 +8,10 @@ pub mod dial;
 pub mod evidence;
 pub mod front;
 pub mod guest;
+pub mod history;
 pub mod inspect;
 pub mod open;
+pub mod page;
 pub mod pool;
 pub mod router;
 pub mod run;

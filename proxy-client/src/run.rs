@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use proxy_core::admin::{self, Pages, Readiness};
+use proxy_core::admin::{self, Overview, Pages, Readiness};
 use proxy_core::limits::Connections;
 use proxy_core::metrics::Metrics;
 use proxy_core::net::{Addr, Listener};
@@ -13,12 +13,18 @@ use proxy_core::nofile::Descriptors;
 use proxy_core::tasks::{self, Drained, Tasks};
 use proxy_core::{notify, telemetry};
 
+use ratls::appraise::html;
+
+use crate::audit::AuditLog;
 use crate::config::Config;
+use crate::dial::now;
 use crate::front::http::{self, HttpProxy};
 use crate::front::{Entrance, port_map, socks5};
 use crate::guest::{Guest, Opens};
 use crate::open::Opener;
+use crate::page;
 use crate::router::ByName;
+use crate::tools::policy;
 
 /// Between attempts to reach a guest that was not attested yet.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
@@ -38,11 +44,34 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     let tasks = Tasks::new();
     let admin_tasks = Tasks::new();
 
+    let audit = match &config.audit {
+        None => None,
+        Some((folder, bounds)) => {
+            let log = AuditLog::open(folder, *bounds).context("no verdict could be written down")?;
+            for guest in &config.guests {
+                let kept = policy::text_of(&guest.policy_file)?;
+                let digest = ratls::crypto::sha256(&[kept.text.as_bytes()]);
+                anyhow::ensure!(
+                    digest == guest.policy.policy.digest(),
+                    "{} was changed while this program started",
+                    guest.policy_file.display()
+                );
+                log.keep_policy(digest, &kept)?;
+            }
+            Some(Arc::new(log))
+        }
+    };
     let port_maps: Vec<Option<Addr>> = config.guests.iter().map(|guest| guest.listen.clone()).collect();
     let guests = config
         .guests
         .into_iter()
-        .map(|guest| Guest::new(guest, &limits, metrics.clone(), tasks.clone()).map(Arc::new))
+        .map(|guest| {
+            let guest = Guest::new(guest, &limits, metrics.clone(), tasks.clone())?;
+            Ok(Arc::new(match &audit {
+                Some(log) => guest.audited(log.clone()),
+                None => guest,
+            }))
+        })
         .collect::<Result<Vec<_>>>()?;
     let by_name: Arc<dyn Opener> = Arc::new(ByName::new(
         config.router,
@@ -167,5 +196,13 @@ impl Pages for Page {
 
     fn metrics(&self) -> String {
         self.metrics.encode()
+    }
+
+    fn overview(&self) -> Option<Overview> {
+        let ready = match self.readiness() {
+            Readiness::Ready => "ready".to_owned(),
+            Readiness::NotReady { why } => format!("not ready: {why}"),
+        };
+        Some(Overview { html: page::page(&self.guests, &ready, now()), style: html::STYLE })
     }
 }

@@ -1,4 +1,4 @@
-//! The operator's page: `/livez`, `/readyz`, `/metrics`, `/verdict`.
+//! The operator's page: `/livez`, `/readyz`, `/metrics`, `/verdict`, and at `/` the same for people where a proxy has it.
 //!
 //! It listens on loopback or a unix socket; elsewhere only behind a setting whose value says what it does (decision 19).
 //! It changes nothing (GET only) and shows no secret, but it is not for everybody: pages of other sites that a browser on
@@ -29,6 +29,7 @@ use crate::tasks::Tasks;
 const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
 const MAX_CONNECTIONS: usize = 32;
 const MAX_HEADER_BYTES: usize = 16 * 1024;
+const NO_SUCH_PAGE: &str = "there are /livez, /readyz, /metrics and /verdict\n";
 /// What has to stand in the configuration to listen where others reach it.
 pub const EXPOSED: &str = "others can read the admin page";
 
@@ -39,6 +40,17 @@ pub trait Pages: Send + Sync + 'static {
     fn verdict(&self) -> String;
     /// Prometheus' text format.
     fn metrics(&self) -> String;
+    /// What `/` shows; `None` where there is nothing for people.
+    fn overview(&self) -> Option<Overview> {
+        None
+    }
+}
+
+/// A page of HTML, made by the server in full, and the style sheet that it links to as `/style.css`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overview {
+    pub html: String,
+    pub style: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +154,12 @@ fn answer<B>(request: &Request<B>, peer: Peer, pages: &dyn Pages) -> Response<Fu
             typed(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", pages.metrics())
         }
         "/verdict" => typed(StatusCode::OK, "application/json", pages.verdict()),
-        _ => plain(StatusCode::NOT_FOUND, "there are /livez, /readyz, /metrics and /verdict\n"),
+        path @ ("/" | "/style.css") => match (pages.overview(), path) {
+            (Some(overview), "/") => typed(StatusCode::OK, "text/html; charset=utf-8", overview.html),
+            (Some(overview), _) => typed(StatusCode::OK, "text/css; charset=utf-8", overview.style),
+            (None, _) => plain(StatusCode::NOT_FOUND, NO_SUCH_PAGE),
+        },
+        _ => plain(StatusCode::NOT_FOUND, NO_SUCH_PAGE),
     }
 }
 
@@ -202,7 +219,8 @@ fn with_common_headers(mut response: Response<Full<Bytes>>) -> Response<Full<Byt
         (header::CACHE_CONTROL, "no-store"),
         (
             header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+            // Of everything that a page could fetch only our own style sheet; no script, from nowhere.
+            "default-src 'none'; style-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
         ),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
@@ -234,11 +252,32 @@ mod tests {
         }
     }
 
+    struct ForPeople;
+
+    impl Pages for ForPeople {
+        fn readiness(&self) -> Readiness {
+            Readiness::Ready
+        }
+        fn verdict(&self) -> String {
+            String::new()
+        }
+        fn metrics(&self) -> String {
+            String::new()
+        }
+        fn overview(&self) -> Option<Overview> {
+            Some(Overview { html: "<!doctype html>".into(), style: "body {}" })
+        }
+    }
+
     async fn ask(addr: &Addr, readiness: Readiness, request: &str) -> String {
+        ask_of(Arc::new(Fixed(readiness)), addr, request).await
+    }
+
+    async fn ask_of(pages: Arc<dyn Pages>, addr: &Addr, request: &str) -> String {
         let listener = Listener::bind(addr).await.unwrap();
         let bound = listener.local_addr().unwrap();
         let tasks = Tasks::new();
-        tasks.spawn("admin", serve(listener, Arc::new(Fixed(readiness)), tasks.clone()));
+        tasks.spawn("admin", serve(listener, pages, tasks.clone()));
         let mut stream = connect(&bound, Instant::now() + Duration::from_secs(5)).await.unwrap();
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -258,6 +297,21 @@ mod tests {
         assert!(get("/metrics").await.ends_with("# EOF\n"));
         assert!(get("/verdict").await.ends_with(r#"{"verdict":"accepted"}"#));
         assert!(get("/").await.starts_with("HTTP/1.1 404"));
+    }
+
+    #[tokio::test]
+    async fn a_page_for_people_comes_with_its_style_sheet_and_may_fetch_nothing_else() {
+        let get = async |path: &str| {
+            let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            ask_of(Arc::new(ForPeople), &Addr::loopback(0), &request).await.to_ascii_lowercase()
+        };
+        let page = get("/").await;
+        assert!(page.contains("content-type: text/html; charset=utf-8") && page.ends_with("<!doctype html>"), "{page}");
+        assert!(page.contains("content-security-policy: default-src 'none'; style-src 'self'; frame-ancestors 'none'"));
+        assert!(!page.contains("script-src"));
+        let style = get("/style.css").await;
+        assert!(style.contains("content-type: text/css") && style.ends_with("body {}"), "{style}");
+        assert!(get("/favicon.ico").await.starts_with("http/1.1 404"));
     }
 
     #[tokio::test]

@@ -22,6 +22,7 @@ pub struct Metrics {
     open_connections: Family<[Label; 1], Gauge>,
     refused: Family<[Label; 1], Counter>,
     verdicts: Family<[Label; 2], Counter>,
+    levels: Family<[Label; 3], Counter>,
     batch_leaves: Histogram,
     hardware_reports: Family<[Label; 1], Counter>,
     hardware_latency: Histogram,
@@ -76,6 +77,7 @@ impl Metrics {
             open_connections: Family::default(),
             refused: Family::default(),
             verdicts: Family::default(),
+            levels: Family::default(),
             // 1, 2, 4 … 32,768 leaves; a tree has at most 65,536.
             batch_leaves: Histogram::new(exponential_buckets(1.0, 2.0, 16)),
             hardware_reports: Family::default(),
@@ -99,6 +101,11 @@ impl Metrics {
             "verdicts",
             "Attestation results; a refused one counts once per fatal finding",
             self.verdicts.clone(),
+        );
+        r.register(
+            "levels",
+            "Trust tables of attestation results: once per component, by level and the root that vouches",
+            self.levels.clone(),
         );
         r.register("batch_leaves", "Leaves per batch, one hardware report each", self.batch_leaves.clone());
         r.register("hardware_reports", "Reports asked of the hardware, by outcome", self.hardware_reports.clone());
@@ -133,6 +140,11 @@ impl Metrics {
     /// A connection that was ended before it was served: over a limit, or a failed handshake.
     pub fn refused_connection(&self, reason: &'static str) {
         self.refused.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// One component of one attestation result's trust table. All three are words of the program, not of a peer.
+    pub fn level(&self, component: &'static str, level: &'static str, anchor: &'static str) {
+        self.levels.get_or_create(&[("component", component), ("level", level), ("anchor", anchor)]).inc();
     }
 
     /// One attestation result. `reasons` are the ids of the fatal findings; none with an accepted one.
@@ -233,6 +245,7 @@ mod tests {
         metrics.refused_connection("source");
         metrics.verdict(Verdict::Accepted, []);
         metrics.verdict(Verdict::Refused, ["R_SIG", "E_CHAIN"]);
+        metrics.level("firmware", "L3", "amd-sp");
         metrics.hardware_report(Outcome::Ok, 3, Duration::from_millis(7));
         metrics.bytes(Direction::ToServer).inc_by(10);
         for line in [
@@ -243,6 +256,7 @@ mod tests {
             r#"evident_verdicts_total{verdict="accepted",reason="none"} 1"#,
             r#"evident_verdicts_total{verdict="refused",reason="R_SIG"} 1"#,
             r#"evident_verdicts_total{verdict="refused",reason="E_CHAIN"} 1"#,
+            r#"evident_levels_total{component="firmware",level="L3",anchor="amd-sp"} 1"#,
             r#"evident_batch_leaves_sum 3.0"#,
             r#"evident_batch_leaves_bucket{le="2.0"} 0"#,
             r#"evident_batch_leaves_bucket{le="4.0"} 1"#,

@@ -29,6 +29,7 @@ pub(super) struct Document {
     pub(super) admin_outside_host: Option<String>,
     #[serde(default)]
     pub(super) add_verdict_headers: bool,
+    pub(super) audit: Option<AuditTable>,
     #[serde(default)]
     pub(super) limits: LimitsTable,
     #[serde(default)]
@@ -93,6 +94,14 @@ impl TryFrom<NonZeroU32> for HeadBytes {
             Err(format!("{bytes} bytes; wanted 8192 to 1048576"))
         }
     }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AuditTable {
+    pub(super) folder: PathBuf,
+    pub(super) file_mib: Option<NonZeroU32>,
+    pub(super) files: Option<NonZeroU32>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReadFileError {
+pub(crate) enum ReadFileError {
     #[error("cannot read {}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("{} has more than {max} bytes", path.display())]
@@ -13,7 +13,7 @@ pub(super) enum ReadFileError {
 }
 
 /// The whole file, if it has at most `max` bytes. Reads no further than that, so a device or a pipe cannot fill memory.
-pub(super) fn read(path: &Path, max: usize) -> Result<Vec<u8>, ReadFileError> {
+pub(crate) fn read(path: &Path, max: usize) -> Result<Vec<u8>, ReadFileError> {
     let failed = |source| ReadFileError::Io { path: path.to_owned(), source };
     let mut bytes = Vec::new();
     let limit = u64::try_from(max).unwrap_or(u64::MAX - 1) + 1;

@@ -3,12 +3,18 @@
 //! Each is a function from its arguments to an [`Output`]; only [`Output::emit`] writes, so that tests call the commands
 //! themselves.
 
+pub mod audit;
+pub mod diff;
+pub mod explain;
 pub mod inspect_view;
+pub mod learn;
 pub mod measure;
 pub mod policy;
+pub mod study;
 pub mod verify;
 
-mod input;
+pub(crate) mod input;
+mod look;
 mod pieces;
 mod reference_files;
 

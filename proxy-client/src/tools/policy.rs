@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ratls::digest::Sha256Digest;
 use ratls::endorsement::TrustAnchors;
 use ratls::endorsement::roots::AnchorError;
 use ratls::policy::{AppraisalPolicy, MAX_POLICY_BYTES, PolicyError};
@@ -10,6 +11,7 @@ use serde_json::json;
 
 use super::input::{self, ReadFileError};
 use super::reference_files::FolderFiles;
+use super::study::{self, DiffArgs, LearnArgs};
 use super::{EXIT_USAGE, Output};
 
 /// A root certificate in PEM, with a text before it.
@@ -20,6 +22,10 @@ const MAX_ROOT_BYTES: usize = 64 * 1024;
 pub enum PolicyCommand {
     /// Read a policy file and say what it accepts; contacts nothing
     Check(CheckArgs),
+    /// Write what a guest showed as a policy to review; it accepts nobody before its questions are answered
+    Learn(LearnArgs),
+    /// What differs between two guests, bundles or policies, in terms of meaning
+    Diff(DiffArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -55,33 +61,99 @@ pub enum LoadError {
     Root { policy: PathBuf, key: &'static str, root: PathBuf, source: AnchorError },
 }
 
+/// A policy for an archive: its text, and the roots that it names, each under its key. Files of its references can be gigabytes; of
+/// those the folder is kept in which they were.
+#[derive(Clone, Debug)]
+pub struct PolicyText {
+    pub text: String,
+    pub files: Vec<(&'static str, Vec<u8>)>,
+}
+
+const SIMULATOR: &str = "roots.simulator";
+const GCE_FIRMWARE: &str = "gcp.endorsement_root";
+const FOLDER: &str = "folder";
+/// Longer paths Linux does not take.
+const MAX_PATH_BYTES: usize = 4096;
+
 /// Reads a policy file, and the roots and the files of references that it may name, relative to the policy's own folder.
 pub fn load(path: &Path) -> Result<LoadedPolicy, LoadError> {
-    let boxed = |e: ReadFileError| -> Box<dyn std::error::Error + Send + Sync> { Box::new(e) };
-    let bytes = input::read(path, MAX_POLICY_BYTES).map_err(|e| LoadError::File(boxed(e)))?;
-    let text = String::from_utf8(bytes).map_err(|_| LoadError::NotText { path: path.to_owned() })?;
-    let mut policy = AppraisalPolicy::parse(&text, &path.display().to_string())?;
-    policy.load_references(&mut FolderFiles::beside(path))?;
-    let named = |key: &'static str, name: &str| -> Result<(PathBuf, Vec<u8>), LoadError> {
-        let root = path.parent().unwrap_or(Path::new("")).join(name);
-        let bytes = input::read(&root, MAX_ROOT_BYTES).map_err(|e| LoadError::RootFile {
-            policy: path.to_owned(),
-            key,
-            source: boxed(e),
-        })?;
-        Ok((root, bytes))
-    };
-    let refused = |key, root| move |source| LoadError::Root { policy: path.to_owned(), key, root, source };
+    assemble(&text(path)?, path, &mut FolderFiles::beside(path), |_, name| beside(path, name))
+}
+
+/// The same files for an archive.
+pub fn text_of(path: &Path) -> Result<PolicyText, LoadError> {
+    let text = text(path)?;
+    let mut files = named(&parse(&text, path)?)
+        .into_iter()
+        .map(|(key, name)| Ok((key, root_file(path, key, &beside(path, name))?)))
+        .collect::<Result<Vec<_>, LoadError>>()?;
+    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let folder = whole.parent().unwrap_or(Path::new("/"));
+    files.push((FOLDER, folder.as_os_str().as_encoded_bytes().to_vec()));
+    Ok(PolicyText { text, files })
+}
+
+/// A policy of an archive: `SHA256.toml`, and `SHA256.KEY` for each file that it names.
+pub fn load_archived(folder: &Path, digest: Sha256Digest) -> Result<LoadedPolicy, LoadError> {
+    let archived = |key: &str| folder.join(format!("{digest}.{key}"));
+    let path = archived("toml");
+    let original = input::read(&archived(FOLDER), MAX_PATH_BYTES).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let mut references = FolderFiles::beside(&Path::new(&original.unwrap_or_default()).join("policy.toml"));
+    assemble(&text(&path)?, &path, &mut references, |key, _| archived(key))
+}
+
+fn beside(policy: &Path, name: &str) -> PathBuf {
+    policy.parent().unwrap_or(Path::new("")).join(name)
+}
+
+/// The files that a policy names, by key.
+fn named(policy: &AppraisalPolicy) -> Vec<(&'static str, &str)> {
+    let files = [(SIMULATOR, policy.anchors_needed()), (GCE_FIRMWARE, policy.gce_firmware_root())];
+    files.into_iter().filter_map(|(key, name)| Some((key, name?))).collect()
+}
+
+/// `find` says where a named root is.
+fn assemble(
+    text: &str,
+    path: &Path,
+    references: &mut FolderFiles,
+    find: impl Fn(&'static str, &str) -> PathBuf,
+) -> Result<LoadedPolicy, LoadError> {
+    let mut policy = parse(text, path)?;
+    policy.load_references(references)?;
     let mut anchors = TrustAnchors::amd();
-    if let Some(name) = policy.anchors_needed() {
-        let (root, bytes) = named("roots.simulator", name)?;
-        anchors = anchors.with_simulator_root(&bytes).map_err(refused("roots.simulator", root))?;
-    }
-    if let Some(name) = policy.gce_firmware_root() {
-        let (root, bytes) = named("gcp.endorsement_root", name)?;
-        anchors = anchors.with_gce_firmware_root(&bytes).map_err(refused("gcp.endorsement_root", root))?;
+    for (key, name) in named(&policy) {
+        let root = find(key, name);
+        let bytes = root_file(path, key, &root)?;
+        let added = match key {
+            SIMULATOR => anchors.with_simulator_root(&bytes),
+            _ => anchors.with_gce_firmware_root(&bytes),
+        };
+        anchors = added.map_err(|source| LoadError::Root { policy: path.to_owned(), key, root, source })?;
     }
     Ok(LoadedPolicy { policy, anchors })
+}
+
+/// The built-in roots, and a simulator's where its file is given on the command line.
+pub(super) fn anchors_with(simulator: Option<&Path>) -> Result<TrustAnchors, LoadError> {
+    let Some(root) = simulator else { return Ok(TrustAnchors::amd()) };
+    let named = Path::new("--simulator-root");
+    let refused = |source| LoadError::Root { policy: named.to_owned(), key: SIMULATOR, root: root.to_owned(), source };
+    TrustAnchors::amd().with_simulator_root(&root_file(named, SIMULATOR, root)?).map_err(refused)
+}
+
+fn text(path: &Path) -> Result<String, LoadError> {
+    let bytes = input::read(path, MAX_POLICY_BYTES).map_err(|e| LoadError::File(Box::new(e)))?;
+    String::from_utf8(bytes).map_err(|_| LoadError::NotText { path: path.to_owned() })
+}
+
+fn parse(text: &str, path: &Path) -> Result<AppraisalPolicy, PolicyError> {
+    AppraisalPolicy::parse(text, &path.display().to_string())
+}
+
+fn root_file(policy: &Path, key: &'static str, root: &Path) -> Result<Vec<u8>, LoadError> {
+    let failed = |e: ReadFileError| LoadError::RootFile { policy: policy.to_owned(), key, source: Box::new(e) };
+    input::read(root, MAX_ROOT_BYTES).map_err(failed)
 }
 
 /// A policy that cannot be used, said to the operator.
@@ -96,9 +168,11 @@ pub(super) fn refused(error: &LoadError) -> Output {
     Output::failed(EXIT_USAGE, error, next)
 }
 
-pub fn run(command: PolicyCommand) -> ExitCode {
+pub async fn run(command: PolicyCommand) -> ExitCode {
     match command {
         PolicyCommand::Check(args) => check(&args).emit(),
+        PolicyCommand::Learn(args) => study::run_learn(args).await,
+        PolicyCommand::Diff(args) => study::run_diff(args).await,
     }
 }
 

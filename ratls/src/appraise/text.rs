@@ -195,7 +195,7 @@ impl AttestationResult {
     }
 
     /// What the evidence holds, by name; empty where none of it can be believed. Not escaped.
-    pub(super) fn seen(&self) -> Vec<(&'static str, String)> {
+    pub fn seen(&self) -> Vec<(&'static str, String)> {
         let Some(evidence) = &self.evidence else { return Vec::new() };
         let (report, vek) = (evidence.report().report(), evidence.report().vek());
         let layout = vek.product().layout();

@@ -49,6 +49,7 @@ pub(crate) fn target_under(address: SocketAddr, policy: &PolicyText) -> Target {
         token: None,
         deadlines: DEADLINES,
         tasks: Tasks::new(),
+        audit: None,
     }
 }
 

@@ -1,0 +1,141 @@
+//! `policy learn` and `policy diff` as commands: what they look at may be a live guest, so they wait.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use ratls::appraise::AttestationResult;
+use ratls::measured_boot::diff::diff as boot_diff;
+use serde_json::json;
+
+use super::diff::{self, Facts};
+use super::look::{self, Subject};
+use super::{EXIT_USAGE, Output, learn};
+
+#[derive(Debug, Args)]
+pub struct LearnArgs {
+    /// A guest, or a bundle of `inspect --save`
+    #[arg(value_name = "HOST:PORT|BUNDLE")]
+    pub subject: String,
+    /// Root certificate of a simulator: what it signs is SIMULATED and PROVES NOTHING
+    #[arg(long, value_name = "FILE")]
+    pub simulator_root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// A guest, a bundle or a policy
+    #[arg(value_name = "OLD")]
+    pub old: String,
+    /// The same kind of thing, or a bundle beside a guest
+    #[arg(value_name = "NEW")]
+    pub new: String,
+    /// Root certificate of a simulator: what it signs is SIMULATED and PROVES NOTHING
+    #[arg(long, value_name = "FILE")]
+    pub simulator_root: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+pub async fn run_learn(args: LearnArgs) -> ExitCode {
+    learn(&args).await.emit()
+}
+
+pub async fn run_diff(args: DiffArgs) -> ExitCode {
+    diff(&args).await.emit()
+}
+
+/// `policy learn`: the policy on standard output; exit code 1, and nothing, where the evidence is not authentic.
+pub async fn learn(args: &LearnArgs) -> Output {
+    let result = match result(&args.subject, args.simulator_root.as_deref()).await {
+        Ok(result) => result,
+        Err(output) => return output,
+    };
+    match result.evidence() {
+        Some(evidence) => {
+            let stdout = learn::policy(evidence, &args.subject);
+            let stderr = "SEEN IS NOT TRUSTED: answer the questions in this file before you use it.\n".to_owned();
+            Output { stdout, coloured: None, stderr, exit: 0 }
+        }
+        None => Output { stdout: String::new(), coloured: None, stderr: result.to_string(), exit: result.exit_code() },
+    }
+}
+
+/// `policy diff`. Exit code 0 whether or not there is a difference.
+pub async fn diff(args: &DiffArgs) -> Output {
+    let root = args.simulator_root.as_deref();
+    let (old, new) = match (side(&args.old, root).await, side(&args.new, root).await) {
+        (Ok(old), Ok(new)) => (old, new),
+        (Err(output), _) | (_, Err(output)) => return output,
+    };
+    if old.result.is_some() != new.result.is_some() {
+        let error = std::io::Error::other("a policy cannot be compared with a guest");
+        return Output::failed(
+            EXIT_USAGE,
+            &error,
+            "`verify --policy FILE BUNDLE` and `explain` say what a policy makes of a guest.",
+        );
+    }
+    let changes = old.facts.compare(&new.facts);
+    let booted: Vec<String> = match (old.boot(), new.boot()) {
+        (Some(a), Some(b)) => boot_diff(&a, &b).iter().map(ToString::to_string).collect(),
+        _ => Vec::new(),
+    };
+    let simulated = [&old, &new].iter().any(|side| side.result.as_ref().is_some_and(AttestationResult::simulated));
+    let stdout = if args.json {
+        let mut all = diff::to_json(&changes);
+        all["booted"] = json!(booted);
+        all["simulated"] = json!(simulated);
+        format!("{all:#}\n")
+    } else {
+        let mark = if simulated { format!("{}\n", ratls::appraise::SIMULATED) } else { String::new() };
+        let mut text = format!("{mark}{}", diff::text(&changes));
+        if !booted.is_empty() {
+            text.push_str("what was booted\n");
+            booted.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+        }
+        text
+    };
+    Output { stdout, coloured: None, stderr: String::new(), exit: 0 }
+}
+
+struct Side {
+    facts: Facts,
+    result: Option<AttestationResult>,
+}
+
+impl Side {
+    fn boot(&self) -> Option<ratls::measured_boot::Boot> {
+        self.result.as_ref().and_then(look::boot)
+    }
+}
+
+async fn side(subject: &str, root: Option<&Path>) -> Result<Side, Output> {
+    if let Subject::Policy(path) = Subject::of(subject)? {
+        return Ok(Side { facts: look::facts_of_policy(&path)?, result: None });
+    }
+    let result = result(subject, root).await?;
+    if result.evidence().is_none() {
+        return Err(Output {
+            stdout: String::new(),
+            coloured: None,
+            stderr: result.to_string(),
+            exit: result.exit_code(),
+        });
+    }
+    Ok(Side { facts: look::facts_of_result(&result), result: Some(result) })
+}
+
+/// Without a policy: what is there, whether or not anybody accepts it.
+async fn result(subject: &str, root: Option<&Path>) -> Result<AttestationResult, Output> {
+    let anchors = look::anchors(root)?;
+    match Subject::of(subject)? {
+        Subject::Bundle(path) => Ok(look::bundle(&path, None, &anchors, None)?.0),
+        Subject::Guest(name) => crate::inspect::look(&name, anchors).await,
+        Subject::Policy(path) => {
+            let error = std::io::Error::other(format!("{} is a policy", path.display()));
+            Err(Output::failed(EXIT_USAGE, &error, "Give HOST:PORT or a bundle."))
+        }
+    }
+}

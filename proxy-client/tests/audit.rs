@@ -1,0 +1,253 @@
+//! The audit log: what is written, that each kind of tampering shows, and its bounds. Evidence is a simulated guest's, and
+//! goes through the real verifier.
+
+#![allow(clippy::unwrap_used)]
+
+mod saved;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use evident_client::audit::{AuditLog, Bounds};
+use evident_client::tools::Output;
+use evident_client::tools::audit::{VerifyLogArgs, verify};
+use evident_client::tools::policy::PolicyText;
+use ratls::appraise::{AttestationResult, Finding, appraise};
+use ratls::binding::Bind32;
+use ratls::bundle::Bundle;
+use ratls::digest::Sha256Digest;
+use ratls::policy::AppraisalPolicy;
+use ratls::tcb::Product;
+use ratls::verify::{Channel, Connection, verify_connection};
+use saved::{NOW, anchors, batch, pki, policy_text};
+use simulator::Config;
+
+const ROOMY: Bounds = Bounds { file_bytes: 1 << 20, files: 8 };
+
+fn judged(bundle: &Bundle, policy: &AppraisalPolicy) -> AttestationResult {
+    let connection =
+        Connection { leaf_certificate: &bundle.leaf_certificate, bind: bundle.bind, attest: &bundle.attest };
+    match verify_connection(&connection, &anchors(), NOW) {
+        Ok((evidence, _)) => appraise(Some(policy), evidence),
+        Err(error) => {
+            AttestationResult::refusal(Finding::of_verification(error.id(), &error), Channel::Exporter, None, NOW)
+        }
+    }
+}
+
+struct Case {
+    folder: tempfile::TempDir,
+    policy: AppraisalPolicy,
+    text: String,
+}
+
+impl Case {
+    fn new() -> Case {
+        let text = policy_text(&Config::new(Product::Milan).measurement.to_string());
+        let policy = AppraisalPolicy::parse(&text, "policy.toml").unwrap();
+        Case { folder: tempfile::tempdir().unwrap(), policy, text }
+    }
+
+    fn open(&self, bounds: Bounds) -> AuditLog {
+        let log = AuditLog::open(self.folder.path(), bounds).unwrap();
+        let files = vec![("roots.simulator", pki().root_pem().into_bytes())];
+        log.keep_policy(self.policy.digest(), &PolicyText { text: self.text.clone(), files }).unwrap();
+        log
+    }
+
+    fn write(&self, log: &AuditLog, bundles: &[Bundle]) {
+        for bundle in bundles {
+            let result = judged(bundle, &self.policy);
+            log.append("llm.example", "192.0.2.1:8443", self.policy.digest(), bundle, &result).unwrap();
+        }
+    }
+
+    fn verify(&self, head: Option<Sha256Digest>) -> Output {
+        verify(&VerifyLogArgs { folder: self.folder.path().to_owned(), head, json: false })
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("audit.jsonl")
+    }
+
+    fn lines(&self) -> Vec<String> {
+        fs::read_to_string(self.log()).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn put(&self, lines: &[String]) {
+        fs::write(self.log(), lines.iter().map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    }
+
+    /// A log of three accepted connections of one batch.
+    fn written() -> Case {
+        let case = Case::new();
+        case.write(&case.open(ROOMY), &batch(3));
+        case
+    }
+
+    #[track_caller]
+    fn tampered(&self, what: &str) {
+        let output = self.verify(None);
+        assert_eq!(output.exit, 1, "{output:?}");
+        assert!(output.stdout.contains("TAMPERED") && output.stdout.contains(what), "{}", output.stdout);
+    }
+}
+
+fn count(folder: &Path) -> usize {
+    fs::read_dir(folder).unwrap().count()
+}
+
+#[test]
+fn a_log_is_made_again_from_its_evidence() {
+    let case = Case::written();
+    let output = case.verify(None);
+    assert_eq!(output.exit, 0, "{output:?}");
+    assert!(output.stdout.contains("3 verdicts made again: 3 accepted, 0 refused"), "{}", output.stdout);
+    assert!(output.stdout.starts_with("SIMULATED, PROVES NOTHING"), "{}", output.stdout);
+    assert_eq!(count(&case.folder.path().join("evidence")), 1, "one batch is archived once");
+}
+
+#[test]
+fn refusals_are_made_again_too() {
+    let case = Case::new();
+    let log = case.open(ROOMY);
+    let mut bundles = batch(2);
+    // Another connection's exporter: not in the tree.
+    bundles[0].bind = Bind32::from_exporter([99; 32]);
+    bundles[1].attest = b"nonsense".to_vec();
+    case.write(&log, &bundles);
+    let lines = case.lines();
+    assert!(lines[0].contains("B_CHANNEL") && lines[1].contains("B_ATTEST"), "{lines:?}");
+    let output = case.verify(None);
+    assert_eq!(output.exit, 0, "{output:?}");
+    assert!(output.stdout.contains("0 accepted, 2 refused"), "{}", output.stdout);
+}
+
+#[test]
+fn a_log_goes_on_after_a_restart() {
+    let case = Case::written();
+    let log = case.open(ROOMY);
+    case.write(&log, &batch(1));
+    let (lines, head) = log.head();
+    assert_eq!(lines, 4);
+    assert_eq!(case.verify(Some(head)).exit, 0);
+}
+
+#[test]
+fn a_changed_line_shows_in_the_one_after_it() {
+    let case = Case::written();
+    let mut lines = case.lines();
+    lines[0] = lines[0].replace("llm.example", "llm.exampl3");
+    case.put(&lines);
+    case.tampered("audit.jsonl:2: the line before it is not the one that it was chained to");
+}
+
+#[test]
+fn a_line_that_was_taken_out_shows() {
+    let case = Case::written();
+    let mut lines = case.lines();
+    lines.remove(1);
+    case.put(&lines);
+    case.tampered("line number 2 where 1 must come");
+}
+
+#[test]
+fn lines_that_changed_places_show() {
+    let case = Case::written();
+    let mut lines = case.lines();
+    lines.swap(1, 2);
+    case.put(&lines);
+    case.tampered("line number 2 where 1 must come");
+}
+
+#[test]
+fn a_verdict_that_was_changed_in_the_last_line_shows_in_its_evidence() {
+    let case = Case::written();
+    let mut lines = case.lines();
+    lines[2] = lines[2].replace("\"accepted\"", "\"refused\"");
+    case.put(&lines);
+    let output = case.verify(None);
+    assert_eq!(output.exit, 3, "{output:?}");
+    assert!(output.stdout.contains("DIFFERS") && output.stdout.contains("comes out as accepted"), "{}", output.stdout);
+}
+
+#[test]
+fn levels_that_were_changed_show_in_the_evidence() {
+    let case = Case::written();
+    let mut lines = case.lines();
+    assert!(lines[2].contains("firmware=2;amd-sp"));
+    lines[2] = lines[2].replace("firmware=2;amd-sp", "firmware=4;amd-sp");
+    case.put(&lines);
+    assert_eq!(case.verify(None).exit, 3);
+}
+
+#[test]
+fn lines_cut_off_at_the_end_show_where_the_head_was_noted() {
+    let case = Case::written();
+    let (_, head) = case.open(ROOMY).head();
+    assert_eq!(case.verify(Some(head)).exit, 0);
+    let mut lines = case.lines();
+    lines.pop();
+    case.put(&lines);
+    assert_eq!(case.verify(None).exit, 0, "without the head nobody can tell");
+    assert_eq!(case.verify(Some(head)).exit, 1);
+}
+
+#[test]
+fn evidence_and_policy_that_were_changed_or_taken_away_show() {
+    for part in ["evidence", "policies"] {
+        for remove in [false, true] {
+            let case = Case::written();
+            for entry in fs::read_dir(case.folder.path().join(part)).unwrap() {
+                let path = entry.unwrap().path();
+                let mut bytes = fs::read(&path).unwrap();
+                if remove {
+                    fs::remove_file(&path).unwrap();
+                } else {
+                    let last = bytes.last_mut().unwrap();
+                    *last ^= 1;
+                    fs::write(&path, bytes).unwrap();
+                }
+            }
+            case.tampered(if part == "evidence" { "evidence" } else { "policy" });
+        }
+    }
+}
+
+#[test]
+fn a_line_torn_by_a_crash_is_put_aside_and_the_log_goes_on() {
+    let case = Case::written();
+    let whole = fs::read(case.log()).unwrap();
+    fs::write(case.log(), [&whole[..], b"{\"v\":1,\"seq\":3"].concat()).unwrap();
+    let log = case.open(ROOMY);
+    case.write(&log, &batch(1));
+    assert_eq!(case.verify(None).exit, 0);
+    assert_eq!(case.lines().len(), 4);
+    let torn = fs::read_dir(case.folder.path()).unwrap().filter_map(Result::ok);
+    assert!(torn.into_iter().any(|entry| entry.file_name().to_string_lossy().starts_with("torn-")));
+}
+
+#[test]
+fn files_are_rotated_and_the_oldest_go_with_their_evidence() {
+    let case = Case::new();
+    let log = case.open(Bounds { file_bytes: 2_000, files: 2 });
+    for _ in 0..12 {
+        case.write(&log, &batch(1));
+    }
+    let closed = fs::read_dir(case.folder.path()).unwrap().filter_map(Result::ok);
+    let closed = closed.filter(|entry| entry.file_name().to_string_lossy().starts_with("audit-")).count();
+    assert_eq!(closed, 2);
+    let output = case.verify(Some(log.head().1));
+    assert_eq!(output.exit, 0, "{output:?}");
+    assert!(output.stdout.contains("was rotated away"), "{}", output.stdout);
+    assert!(count(&case.folder.path().join("evidence")) < 12);
+}
+
+#[test]
+fn a_log_that_is_none_is_not_written_over() {
+    let case = Case::new();
+    fs::create_dir_all(case.folder.path()).unwrap();
+    fs::write(case.log(), "shopping list\n").unwrap();
+    assert!(AuditLog::open(case.folder.path(), ROOMY).unwrap_err().to_string().contains("no line of an audit log"));
+    assert_eq!(fs::read_to_string(case.log()).unwrap(), "shopping list\n");
+}
