@@ -37,6 +37,7 @@ pub(crate) enum Kind {
 }
 
 #[derive(Clone, Copy, Debug, Args)]
+#[group(skip)]
 pub(crate) struct Load {
     #[arg(long, value_enum)]
     pub(crate) kind: Kind,

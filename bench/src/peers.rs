@@ -193,11 +193,11 @@ fn haproxy(half: &str, place: &Place<'_>) -> Result<Command> {
     fs::write(
         &file,
         format!(
-            "global\n nbthread 2\n maxconn 19000\n tune.ssl.cachesize 0\n ssl-default-bind-options ssl-min-ver TLSv1.3\n \
+            "global\n nbthread 2\n maxconn 4000\n tune.ssl.cachesize 0\n ssl-default-bind-options ssl-min-ver TLSv1.3\n \
              ssl-default-server-options ssl-min-ver TLSv1.3\n \
              ssl-default-bind-ciphersuites TLS_AES_128_GCM_SHA256\n \
              ssl-default-server-ciphersuites TLS_AES_128_GCM_SHA256\n\
-             defaults\n mode tcp\n maxconn 19000\n timeout connect 10s\n timeout client 120s\n timeout server 120s\n\
+             defaults\n mode tcp\n maxconn 4000\n timeout connect 10s\n timeout client 120s\n timeout server 120s\n\
              listen pair\n bind {bind}\n server next {to}\n"
         ),
     )?;
