@@ -104,12 +104,16 @@ fn amd_sev_firmware() -> Vec<u8> {
         [[0x80_0000, 0x9000, 1_u32], [0x80_D000, 0x1000, 2], [0x80_E000, 0x1000, 3], [0x81_0000, 0x1000, 0x10]];
     let mut metadata = [&b"ASEV"[..], &number(16 + 12 * 4), &number(1), &number(4)].concat();
     metadata.extend(sections.iter().flatten().flat_map(|field| number(*field)));
-    let entry = |guid: u128, data: u32| [&number(data)[..], &22_u16.to_le_bytes(), &mixed_endian(guid)].concat();
-    let end = 32 + 18 + 3 * 22 + metadata.len();
+    let entry = |guid: u128, data: &[u8]| {
+        let size = u16::try_from(data.len() + 18).expect("an entry is short");
+        [data, &size.to_le_bytes(), &mixed_endian(guid)].concat()
+    };
+    // The area's address and size, the reset vector, the distance of the metadata from the end.
+    let end = 32 + 18 + (18 + 8) + 2 * (18 + 4) + metadata.len();
     let entries = [
-        entry(HASH_TABLE, 0x81_0C00),
-        entry(RESET_BLOCK, 0x80_B004),
-        entry(META_DATA, u32::try_from(end).expect("the tables are short")),
+        entry(HASH_TABLE, &[number(0x81_0C00), number(0x400)].concat()),
+        entry(RESET_BLOCK, &number(0x80_B004)),
+        entry(META_DATA, &number(u32::try_from(end).expect("the tables are short"))),
     ]
     .concat();
     let size = u16::try_from(entries.len() + 18).expect("the tables are short");

@@ -10,10 +10,68 @@ use anyhow::{Context, Result};
 pub const SIMULATED_MEASUREMENT: &str =
     "5538e97d21fa4ecaeb9286d989ffc8627f389c8ee2e6a565acdd27418d75c2d6e26267ca057094c1431c0503f576561e";
 
+/// The command line of an emulated guest whose policy is [`PolicyText::on`] a platform with a TPM.
+pub const EMULATED_COMMAND_LINE: &str =
+    "root=/dev/mapper/root ro roothash=5e1f0c39d41e6c3f8e2f6a6d51c2a4d7b9e80f1273645546a7b8c9dadbecfd0e";
+
+/// The table of `simulator.toml` that boots it, by GRUB, with this command line; the policy of [`PolicyText::on`] accepts the one above.
+pub fn emulated_boot(command_line: &str) -> String {
+    format!("[boot]\nloader = \"grub\"\ncommand_line = \"{command_line}\"\n")
+}
+
+/// A platform whose vTPM says what was booted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Platform {
+    Azure,
+    Gcp,
+    Aws,
+    Svsm,
+}
+
+impl Platform {
+    /// As `evident-proxy --platform` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Platform::Azure => "azure",
+            Platform::Gcp => "gcp",
+            Platform::Aws => "aws",
+            Platform::Svsm => "svsm",
+        }
+    }
+
+    /// Who signs its reports, as in the table `[snp]`.
+    fn signing_keys(self) -> &'static str {
+        match self {
+            Platform::Aws => "signing_keys = [\"vlek\"]\ncsp = [\"CN=cc-eu-west-1.amazonaws.com\"]",
+            Platform::Azure | Platform::Gcp | Platform::Svsm => "signing_keys = [\"vcek\"]",
+        }
+    }
+
+    /// Every link that it has is asked for.
+    fn table(self) -> &'static str {
+        match self {
+            Platform::Azure => "[azure]\nak_certificate = \"require\"\n",
+            Platform::Gcp => "[gcp]\nprojects = [\"evident-simulated\"]\nzones = [\"us-central1-a\"]\n",
+            Platform::Aws => "[aws]\nvtpm = \"document\"\nmax_document_age = \"10m\"\n",
+            Platform::Svsm => "[svsm]\nak = \"proven\"\n",
+        }
+    }
+}
+
+/// What was booted: the emulated guest with [`EMULATED_COMMAND_LINE`], by GRUB.
+fn booted() -> String {
+    format!(
+        "[event_log]\nkernel_command_line = \"/vmlinuz-6.12.0-simulated {EMULATED_COMMAND_LINE}\"\n\
+         grub_commands = \"any\"\nfiles = \"any\"\n"
+    )
+}
+
 /// The text of a policy file, in parts that a test may change.
 #[derive(Clone, Debug)]
 pub struct PolicyText {
     root: PathBuf,
+    profile: String,
+    signing_keys: String,
     names: Vec<String>,
     measurement: String,
     identity: String,
@@ -25,11 +83,21 @@ impl PolicyText {
     pub fn for_simulator(dir: &Path) -> PolicyText {
         PolicyText {
             root: dir.join("root.pem"),
+            profile: "snp".to_owned(),
+            signing_keys: "signing_keys = [\"vcek\"]".to_owned(),
             names: Vec::new(),
             measurement: SIMULATED_MEASUREMENT.to_owned(),
             identity: "identity = \"any\"".to_owned(),
             extra: String::new(),
         }
+    }
+
+    /// Accepts a guest on this platform instead, where GRUB booted it with [`EMULATED_COMMAND_LINE`].
+    pub fn on(mut self, platform: Platform) -> PolicyText {
+        self.profile = format!("{}-snp", platform.name());
+        self.signing_keys = platform.signing_keys().to_owned();
+        self.extra = format!("{}\n{}", platform.table(), booted());
+        self
     }
 
     /// What applications may ask for on the HTTP and SOCKS ports.
@@ -69,16 +137,18 @@ impl PolicyText {
         let (line, table) = if self.identity.starts_with('[') { ("", &*self.identity) } else { (&*self.identity, "") };
         format!(
             "version = 1\n\
-             profiles = [\"snp\"]\n\
+             profiles = [\"{profile}\"]\n\
              {names}{line}\n\n\
              [snp]\n\
              measurements = [\"{measurement}\"]\n\
-             signing_keys = [\"vcek\"]\n\
+             {signing_keys}\n\
              smt = \"allow\"\n\
              minimum_tcb.milan = {{ bl = 4, tee = 0, snp = 24, ucode = 219 }}\n\n\
              [roots]\n\
              simulator = {root:?}\n\n\
              {table}\n{extra}\n",
+            profile = self.profile,
+            signing_keys = self.signing_keys,
             measurement = self.measurement,
             root = self.root,
             extra = self.extra,

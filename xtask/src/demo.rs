@@ -1,5 +1,6 @@
 //! `cargo xtask demo`: an application that knows nothing of attestation reaches a server that knows nothing of it, through the
-//! two proxies; then a tampered guest takes the server's place and is refused.
+//! two proxies; then a tampered guest takes the server's place and is refused. With `--platform` the guest runs on an emulated machine of that
+//! deployment.
 //!
 //! The guest's hardware is the simulator, so all of it is SIMULATED and PROVES NOTHING; it shows what happens where.
 
@@ -9,27 +10,30 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use evident_tests::binaries::workspace;
 use evident_tests::client::{Client, inspect};
-use evident_tests::guest::Guest;
 use evident_tests::ports::free_addr;
 use evident_tests::wait::PATIENCE;
 use evident_tests::{Finished, Program, python};
 
 use crate::machine;
+pub(crate) use crate::scenario::Deployment;
+use crate::scenario::Scenario;
 use crate::stages::Stages;
 
 const NOTICE: &str = "SIMULATED, PROVES NOTHING";
 const NAME: &str = "web.example";
-/// What the guest of the second half was launched with: another image, and a policy with bit 19, which lets the host debug it.
-const TAMPERED: &str = "policy = 0xB_0000\n\
-    measurement = \"badbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbadbad\"\n";
-/// The findings that must stand in its refusal: launch digest, DEBUG.
-const REASONS: [&str; 2] = ["R_LD", "R_DEBUG"];
-
-pub(crate) fn run() -> Result<()> {
+pub(crate) fn run(deployment: Option<Deployment>) -> Result<()> {
     println!("{NOTICE}: the guest's AMD-SP is software with roots of its own.");
     let mut stages = Stages::begin();
     stages.need("packages", || machine::install_packages(machine::FOR_DEMO))?;
     stages.need("build", build)?;
+    let scenario = stages.need("the scenario", || {
+        let scenario = Scenario::of(deployment)?;
+        println!("{}", scenario.what);
+        if let Some(measure) = scenario.measure()? {
+            show(measure)?.success()?;
+        }
+        Ok(scenario)
+    })?;
 
     let upstream = free_addr()?;
     let server = stages.need("an upstream: Python's http.server, unmodified", || {
@@ -39,12 +43,12 @@ pub(crate) fn run() -> Result<()> {
         Ok(server)
     })?;
     let guest = stages.need("the guest: evident-proxy --simulate in front of it", || {
-        let guest = Guest::in_front_of(upstream).start()?;
+        let guest = scenario.guest(upstream, &scenario.simulated).start()?;
         println!("listens on {}, {NOTICE}", guest.address());
         Ok(guest)
     })?;
     let client = stages.need("beside the application: evident-client", || {
-        let client = Client::of(&guest, &[NAME]).start()?;
+        let client = Client::with_policy(guest.address(), scenario.policy(&guest).names(&[NAME])).start()?;
         println!("port map {}, HTTP proxy {}, SOCKS5 {}", client.listen(), client.http_proxy(), client.socks5());
         println!("its policy:\n{}", indented(&std::fs::read_to_string(client.policy())?));
         Ok(client)
@@ -62,15 +66,15 @@ pub(crate) fn run() -> Result<()> {
     stages.need("the verdict", || show(inspect(guest.address(), Some(client.policy()))?)?.success())?;
 
     let tampered = stages.need("a tampered guest in its place, same chip, same upstream", || {
-        let tampered = Guest::in_front_of(upstream).simulator(guest.simulator()).simulated(TAMPERED).start()?;
-        println!("listens on {}; another image, and the host may debug it", tampered.address());
+        let tampered = scenario.guest(upstream, &scenario.tampered).simulator(guest.simulator()).start()?;
+        println!("listens on {}; {}, and the host may debug it", tampered.address(), scenario.tampering);
         Ok(tampered)
     })?;
     stages.need("curl again: refused, with the reason, and nothing reaches the upstream", || {
-        let client = Client::with_policy(tampered.address(), guest.policy().names(&[NAME])).start()?;
+        let client = Client::with_policy(tampered.address(), scenario.policy(&guest).names(&[NAME])).start()?;
         let before = server.stderr();
         let refusal = show(curl().args(["--proxy", &format!("http://{}", client.http_proxy()), &page]))?;
-        ensure!(REASONS.iter().all(|id| refusal.stdout.contains(id)), "the refusal does not say why");
+        ensure!(scenario.reasons.iter().all(|id| refusal.stdout.contains(id)), "the refusal does not say why");
         ensure!(server.stderr() == before, "a request reached the upstream");
         ensure!(show(inspect(tampered.address(), Some(client.policy()))?)?.code()? == 3, "inspect does not refuse it");
         Ok(())

@@ -28,6 +28,7 @@ pub(crate) const FOR_DEMO: &[Package] = &[
         why: "the second opinion on dm-verity root hashes",
     },
     Package { name: "curl", present: || command("curl"), why: "a client of the demo" },
+    Package { name: "fuse3", present: || command("fusermount3"), why: "mounts the look-alike of configfs-tsm" },
     Package { name: "python3", present: || command("python3"), why: "the demo's server and streaming client" },
     Package { name: "swtpm", present: || command("swtpm"), why: "the TPM of every emulated cloud" },
 ];

@@ -7,6 +7,7 @@ mod demo;
 mod kernel;
 mod machine;
 mod python;
+mod scenario;
 mod stages;
 mod suite;
 
@@ -37,7 +38,11 @@ enum Task {
         backend: Option<suite::Backend>,
     },
     /// Show an application talking through the two proxies, and a tampered guest being refused. SIMULATED, PROVES NOTHING
-    Demo,
+    Demo {
+        /// On an emulated machine of this deployment; otherwise plain SEV-SNP
+        #[arg(long, value_enum)]
+        platform: Option<demo::Deployment>,
+    },
     /// Measure; benchmarks are not tests
     Bench {
         #[command(subcommand)]
@@ -67,7 +72,7 @@ fn run(task: Task) -> Result<()> {
             Ok(())
         }
         Task::Test { backend } => suite::run(backend),
-        Task::Demo => demo::run(),
+        Task::Demo { platform } => demo::run(platform),
         Task::Bench { what } => bench::run(what),
     }
 }

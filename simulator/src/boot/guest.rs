@@ -63,6 +63,22 @@ impl Guest {
         }
     }
 
+    /// Names and contents of its unified kernel image, in the order in which systemd-stub measures them.
+    pub fn sections(&self) -> [(&'static str, String); 5] {
+        [
+            (".linux", self.kernel.clone()),
+            (".osrel", "ID=simulated\n".to_owned()),
+            (".cmdline", self.command_line.clone()),
+            (".initrd", self.initrd.clone()),
+            (".uname", "6.12.0-simulated".to_owned()),
+        ]
+    }
+
+    /// What stands for the bytes of its unified kernel image.
+    pub fn unified_image(&self) -> String {
+        format!("unified {} {} {}", self.kernel, self.initrd, self.command_line)
+    }
+
     /// What it measured, from reset to the kernel's first instruction.
     pub fn log(&self) -> Log {
         let banks = match self.firmware {
@@ -141,16 +157,10 @@ impl Guest {
     }
 
     fn unified_events(&self) -> Vec<Event> {
-        let image = format!("unified {} {} {}", self.kernel, self.initrd, self.command_line);
-        let sections = [
-            (".linux", self.kernel.as_bytes()),
-            (".osrel", b"ID=simulated\n"),
-            (".cmdline", self.command_line.as_bytes()),
-            (".initrd", self.initrd.as_bytes()),
-            (".uname", b"6.12.0-simulated"),
-        ];
+        let image = self.unified_image();
+        let sections = self.sections();
         let mut events = vec![application("\\EFI\\BOOT\\BOOTX64.EFI", image.as_bytes())];
-        events.extend(sections.iter().flat_map(|(name, content)| unified_section(name, content)));
+        events.extend(sections.iter().flat_map(|(name, content)| unified_section(name, content.as_bytes())));
         events.push(application("", self.kernel.as_bytes()));
         events.push(stub_initrd(self.initrd.as_bytes()));
         events
