@@ -150,6 +150,7 @@ mod tests {
             "measure --firmware o.fd --kernel k --initrd i --append ro --vcpus 4 --vcpu-type EPYC-v4 --vmm qemu",
             "measure --firmware o.fd --vcpus 1 --vmm gce --guest-features 0x21 --json",
             "measure --recipe pages.toml --json",
+            "measure --igvm coconut-qemu.igvm",
         ] {
             parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
         }

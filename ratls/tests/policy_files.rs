@@ -71,6 +71,7 @@ fn every_key_is_documented() {
         format!("{base}identity = \"any\"\n{snp}[freshness]\nx = 1\n"),
         reference("launch"),
         reference("pages"),
+        reference("igvm"),
         reference("digest"),
         reference("verity"),
         reference("rebuild"),

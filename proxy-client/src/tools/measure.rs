@@ -10,9 +10,10 @@ use clap::Args;
 use ratls::digest::{HexError, Sha256Digest};
 use ratls::evidence::snp::Measurement;
 use ratls::launch::{
-    BadVcpuCount, Coverage, Covered, Difference, Enforcement, Firmware, GuestFeatures, Ingredient, KernelHashes, Known,
-    LaunchError, LaunchLink, MAX_CMDLINE_BYTES, MAX_FIRMWARE_BYTES, MAX_RECIPE_BYTES, Machine, Machines, NotCovered,
-    OvmfLaunch, PagesError, PagesRecipe, SvsmLaunch, VcpuCount, VcpuSignature, Vmm, would_match,
+    BadVcpuCount, Coverage, Covered, Difference, Enforcement, Firmware, GuestFeatures, IgvmError, Ingredient,
+    KernelHashes, Known, LaunchError, LaunchLink, MAX_CMDLINE_BYTES, MAX_FIRMWARE_BYTES, MAX_IGVM_BYTES,
+    MAX_RECIPE_BYTES, Machine, Machines, NotCovered, OvmfLaunch, PagesError, PagesRecipe, SvsmLaunch, VcpuCount,
+    VcpuSignature, Vmm, measure_igvm, would_match,
 };
 use serde_json::{Value, json};
 
@@ -24,7 +25,7 @@ const MAX_FILE_BYTES: usize = 2 << 30;
 
 /// Compute the launch digest of a guest from its files
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).multiple(false).args(["firmware", "recipe"]), after_help = AFTER_HELP)]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(false).args(["firmware", "recipe", "igvm"]), after_help = AFTER_HELP)]
 pub struct MeasureArgs {
     /// OVMF image, as it is given to the hypervisor
     #[arg(long, value_name = "FILE", requires = "vmm", requires = "vcpus")]
@@ -65,6 +66,9 @@ pub struct MeasureArgs {
     /// List of pages, instead of a firmware (docs/measure.md)
     #[arg(long, value_name = "FILE")]
     pub recipe: Option<PathBuf>,
+    /// IGVM file, as it is given to the hypervisor, instead of a firmware
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["vcpus", "vcpu_type", "vmm", "guest_features"])]
+    pub igvm: Option<PathBuf>,
     /// Compare with this measurement; if it is another, say what would have to differ
     #[arg(long, value_name = "HEX", value_parser = measurement)]
     pub expect: Option<Measurement>,
@@ -97,6 +101,8 @@ enum MeasureError {
     Launch { file: PathBuf, source: LaunchError },
     #[error("{}: {source}", file.display())]
     Pages { file: PathBuf, source: PagesError },
+    #[error("{}: {source}", file.display())]
+    Igvm { file: PathBuf, source: IgvmError },
     #[error("{}: the list of pages is not UTF-8", .0.display())]
     NotText(PathBuf),
     #[error("{0}")]
@@ -140,16 +146,18 @@ fn next_step(error: &MeasureError) -> &'static str {
         MeasureError::Pages { .. } | MeasureError::NotText(_) => {
             "docs/measure.md shows how a list of pages is written."
         }
+        MeasureError::Igvm { .. } => "Give the file that the hypervisor loads, with the platform SEV-SNP in it.",
         MeasureError::Usage(_) | MeasureError::Read(_) => "See evident-client measure --help.",
     }
 }
 
 fn compute(args: &MeasureArgs) -> Result<Measured, MeasureError> {
-    match (&args.firmware, &args.recipe) {
-        (Some(firmware), None) if args.svsm.is_some() => svsm(args, firmware),
-        (Some(firmware), None) => ovmf(args, firmware),
-        (None, Some(recipe)) => pages(recipe),
-        _ => Err(MeasureError::Usage("give --firmware or --recipe, one of them")),
+    match (&args.firmware, &args.recipe, &args.igvm) {
+        (Some(firmware), None, None) if args.svsm.is_some() => svsm(args, firmware),
+        (Some(firmware), None, None) => ovmf(args, firmware),
+        (None, Some(recipe), None) => pages(recipe),
+        (None, None, Some(file)) => igvm(file),
+        _ => Err(MeasureError::Usage("give --firmware, --recipe or --igvm, one of them")),
     }
 }
 
@@ -258,6 +266,19 @@ fn pages(file: &Path) -> Result<Measured, MeasureError> {
     Ok(Measured {
         digest: launch.digest(),
         what: format!("page by page, {vcpus} vCPU{}", if vcpus == 1 { "" } else { "s" }),
+        machine: None,
+        coverage: *launch.coverage(),
+        differs: None,
+    })
+}
+
+fn igvm(file: &Path) -> Result<Measured, MeasureError> {
+    let bytes = input::read(file, MAX_IGVM_BYTES)?;
+    let name = file.display().to_string();
+    let launch = measure_igvm(&bytes, &name).map_err(|source| MeasureError::Igvm { file: file.to_owned(), source })?;
+    Ok(Measured {
+        digest: launch.digest(),
+        what: format!("IGVM file, save areas of {} vCPUs", launch.vcpus()),
         machine: None,
         coverage: *launch.coverage(),
         differs: None,

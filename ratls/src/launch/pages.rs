@@ -305,7 +305,7 @@ impl PagesBuilder {
         PagesBuilder { chain: PageChain::new(), coverage, pages: 0, vcpus: 0, files: Vec::new() }
     }
 
-    fn normal(&mut self, gpa: u64, bytes: &[u8], part: Option<PagePart>) -> Result<(), Option<PagesError>> {
+    pub(super) fn normal(&mut self, gpa: u64, bytes: &[u8], part: Option<PagePart>) -> Result<(), Option<PagesError>> {
         let pages = u64::try_from(bytes.len().div_ceil(PAGE_BYTES)).unwrap_or(u64::MAX);
         self.room(gpa, pages).map_err(Some)?;
         self.chain.add_normal(gpa, bytes).map_err(|_| None)?;
@@ -320,13 +320,13 @@ impl PagesBuilder {
         Ok(())
     }
 
-    fn file(&mut self, part: PagePart, name: &str, bytes: &[u8]) {
+    pub(super) fn file(&mut self, part: PagePart, name: &str, bytes: &[u8]) {
         if !self.files.iter().any(|file| file.part == part && file.name == name) {
             self.files.push(PageFile { part, name: name.to_owned(), sha256: sha256(&[bytes]) });
         }
     }
 
-    fn vmsas(&mut self, gpa: u64, area: &[u8; PAGE_BYTES], count: u64) -> Result<(), PagesError> {
+    pub(super) fn vmsas(&mut self, gpa: u64, area: &[u8; PAGE_BYTES], count: u64) -> Result<(), PagesError> {
         // Every vCPU has its save area at the same address.
         self.room(gpa, count)?;
         for _ in 0..count {
@@ -336,7 +336,7 @@ impl PagesBuilder {
         Ok(())
     }
 
-    fn unread(&mut self, gpa: u64, page: Page<'_>, count: u64) -> Result<(), PagesError> {
+    pub(super) fn unread(&mut self, gpa: u64, page: Page<'_>, count: u64) -> Result<(), PagesError> {
         self.room(gpa, count)?;
         self.chain.repeat(gpa, usize::try_from(count).map_err(|_| PagesError::TooManyPages)?, page);
         Ok(())
@@ -349,7 +349,7 @@ impl PagesBuilder {
         if gpa.checked_add(pages * PAGE_STEP).is_none() { Err(PagesError::TooManyPages) } else { Ok(()) }
     }
 
-    fn finish(self) -> Result<PagesLaunch, PagesError> {
+    pub(super) fn finish(self) -> Result<PagesLaunch, PagesError> {
         if self.vcpus == 0 {
             return Err(PagesError::NoVmsa);
         }

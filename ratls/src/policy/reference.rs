@@ -12,7 +12,8 @@ use crate::digest::Sha256Digest;
 use crate::evidence::snp::Measurement;
 use crate::launch::{
     Enforcement, Firmware, GceHost, GuestFeatures, Ingredient, KernelHashes, MAX_CMDLINE_BYTES, MAX_FIRMWARE_BYTES,
-    MAX_RECIPE_BYTES, Machines, OvmfLaunch, OvmfLayout, PagesRecipe, VcpuCount, VcpuSignature, Vmm, would_match,
+    MAX_IGVM_BYTES, MAX_RECIPE_BYTES, Machines, OvmfLaunch, OvmfLayout, PagesRecipe, VcpuCount, VcpuSignature, Vmm,
+    measure_igvm, would_match,
 };
 use crate::reference::{
     BootReference, Expected, LaunchFound, LaunchNames, LaunchReference, MAX_ENVELOPE_BYTES, Part, Rebuild, Rebuilder,
@@ -117,6 +118,7 @@ impl Place {
 enum Wanted {
     Launch(Box<LaunchWanted>),
     Pages { list: String, userspace: UserspaceWanted },
+    Igvm { file: String },
     Digests { measurements: Vec<Measurement>, origin: DigestOrigin },
     Image { image: String, superblock: Option<String>, format: VerityFormat },
     Rebuild { statements: Vec<String>, rebuilders: Vec<(String, TrustedKey)>, at_least: usize },
@@ -175,7 +177,7 @@ impl References {
                         Item::Digest(_) => None,
                     }));
                 }
-                Wanted::Pages { list, .. } => names.push(list),
+                Wanted::Pages { list: name, .. } | Wanted::Igvm { file: name } => names.push(name),
                 Wanted::Image { image, superblock, .. } => {
                     names.extend([Some(image), superblock.as_ref()].into_iter().flatten().map(String::as_str))
                 }
@@ -230,7 +232,9 @@ impl References {
 
     /// Whether a launch digest can match anything here.
     pub(super) fn speaks_of_launches(&self) -> bool {
-        self.wanted.iter().any(|(_, w)| matches!(w, Wanted::Launch(_) | Wanted::Pages { .. } | Wanted::Digests { .. }))
+        self.wanted.iter().any(|(_, w)| {
+            matches!(w, Wanted::Launch(_) | Wanted::Pages { .. } | Wanted::Igvm { .. } | Wanted::Digests { .. })
+        })
     }
 
     pub(super) fn load(&mut self, files: &mut dyn ReferenceFiles) -> Result<(), PolicyError> {
@@ -248,6 +252,11 @@ impl References {
         match wanted {
             Wanted::Launch(launch) => self.launches.push(launch.load(place, files)?),
             Wanted::Pages { list, userspace } => self.launches.push(pages(place, list, userspace, files)?),
+            Wanted::Igvm { file } => {
+                let bytes = files.read(file, MAX_IGVM_BYTES).map_err(|e| place.error(e))?;
+                let launch = measure_igvm(&bytes, file).map_err(|e| place.error(format!("{file}: {e}")))?;
+                self.launches.push(LaunchReference::pages(&launch, Userspace::Elsewhere));
+            }
             Wanted::Digests { measurements, origin } => {
                 self.digests.push(DigestReference { measurements: measurements.clone(), origin: *origin });
             }
@@ -432,6 +441,7 @@ const LAUNCH_KEYS: &[&str] = &[
 enum Kind {
     Launch,
     Pages,
+    Igvm,
     Digest,
     Verity,
     Rebuild,
@@ -442,6 +452,7 @@ enum Kind {
 const KINDS: &[(&str, Kind)] = &[
     ("launch", Kind::Launch),
     ("pages", Kind::Pages),
+    ("igvm", Kind::Igvm),
     ("digest", Kind::Digest),
     ("verity", Kind::Verity),
     ("rebuild", Kind::Rebuild),
@@ -454,6 +465,7 @@ impl Kind {
         match self {
             Kind::Launch => LAUNCH_KEYS,
             Kind::Pages => &["kind", "list", "userspace"],
+            Kind::Igvm => &["kind", "file"],
             Kind::Digest => &["kind", "measurements", "from"],
             Kind::Verity => &["kind", "image", "superblock", "salt", "data_block_size", "hash_block_size"],
             Kind::Rebuild => &["kind", "statements", "rebuilders", "at_least"],
@@ -475,6 +487,7 @@ pub(super) fn parse(root: &mut Section<'_>) -> Result<References, PolicyError> {
                 list: file(&table.required("list", "the file with the list of pages")?)?,
                 userspace: userspace(&mut table)?,
             },
+            Kind::Igvm => Wanted::Igvm { file: file(&table.required("file", "the IGVM file")?)? },
             Kind::Digest => Wanted::Digests {
                 measurements: table
                     .required("measurements", "the launch digests that are accepted")?
