@@ -253,6 +253,9 @@ fn platforms(inputs: &mut Inputs) {
     ];
     add(inputs, "hcl", parts.concat());
 
+    add(inputs, "nitro", nitro());
+    add(inputs, "gce_endorsement", gce_endorsement());
+
     let public = Public::azure_ak(&modulus).expect("a modulus of 2048 bit");
     add(inputs, "tpmt_public", public.as_bytes().to_vec());
     add(inputs, "tpmt_public", Public::gce_ecc_ak(&[7; 32], &[9; 32]).expect("a point").as_bytes().to_vec());
@@ -380,4 +383,46 @@ fn client_hello() -> Vec<u8> {
     let mut hello = vec![];
     client.write_tls(&mut hello).expect("a vector takes everything");
     hello
+}
+
+/// A document of NitroTPM's shape with a map of open length, as AWS writes it. Nothing in it is signed.
+fn nitro() -> Vec<u8> {
+    let mut payload = vec![0xBF];
+    let mut key = |name: &str, value: &[u8]| {
+        payload.push(0x60 | u8::try_from(name.len()).expect("a short name"));
+        payload.extend(name.as_bytes());
+        payload.extend(value);
+    };
+    key("module_id", b"\x6Ai-07-tpm01");
+    key("digest", b"\x66SHA384");
+    key("timestamp", &[0x1B, 0, 0, 1, 0x9C, 0, 0, 0, 0]);
+    let register = [&[0x04, 0x58, 48][..], &[4; 48]].concat();
+    key("nitrotpm_pcrs", &[&[0xA1][..], &register].concat());
+    key("certificate", &[0x43, 0x30, 0x01, 0x00]);
+    key("cabundle", &[0x81, 0x43, 0x30, 0x01, 0x00]);
+    key("public_key", &[0xF6]);
+    key("user_data", &[0x41, 1]);
+    key("nonce", &[0x41, 2]);
+    payload.push(0xFF);
+    let mut whole = vec![0x84, 0x44, 0xA1, 0x01, 0x38, 0x22, 0xA0, 0x58];
+    whole.push(u8::try_from(payload.len()).expect("below 256"));
+    whole.extend(&payload);
+    whole.extend([0x58, 96]);
+    whole.extend([7; 96]);
+    whole
+}
+
+/// An endorsement of Google's shape for two virtual CPUs. Nothing in it is signed.
+fn gce_endorsement() -> Vec<u8> {
+    let field = |number: u8, contents: &[u8]| {
+        let len = contents.len();
+        let length = if len < 0x80 { vec![len] } else { vec![0x80 | (len & 0x7F), len >> 7] };
+        let length = length.into_iter().map(|byte| u8::try_from(byte).expect("a byte"));
+        [vec![number << 3 | 2], length.collect(), contents.to_vec()].concat()
+    };
+    let entry = field(2, &[vec![0x08, 2], field(2, &[9; 48])].concat());
+    let snp = [vec![0x08, 3], entry, vec![0x28, 9]].concat();
+    let golden =
+        [field(1, &[0x08, 100]), vec![0x10, 7], field(4, &[0x30, 0]), field(5, &[5; 48]), field(7, &snp)].concat();
+    [field(1, &golden), field(2, &[8; 64])].concat()
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! wire      frame  statement  attest  control  parts  bundle  merkle     bytes of a peer, or of a file made from them
 //! evidence  report  certificate  chain  table  cmw                       bytes of a host, a guest, a key service
-//! platforms hcl  runtime_json  tpms_attest  tpmt_public  tpmt_signature  event_log  ima  svsm_manifest  ovmf
+//! platforms hcl  runtime_json  tpms_attest  tpmt_public  tpmt_signature  event_log  ima  svsm_manifest  ovmf  nitro  gce_endorsement
 //!                                                                        what the platforms add
 //! policy    policy                                                       a file of the operator
 //! ways_in   http  socks  tls                                             bytes of a client before anything is decided

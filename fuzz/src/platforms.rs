@@ -1,12 +1,16 @@
 //! Targets for what the platforms add: the formats of TPMs, paravisors, SVSMs, clouds, firmware and kernels.
 
+use ratls::endorsement::{TrustAnchors, verify_gce_endorsement, verify_nitro_document};
 use ratls::evidence::event_log::{Comparison, EventLog, MAX_EVENTS, Replay};
+use ratls::evidence::gce_endorsement::GceEndorsement;
 use ratls::evidence::hcl::{Claims, Hcl, MAX_HCL};
 use ratls::evidence::ima::ImaList;
+use ratls::evidence::nitro::NitroDocument;
 use ratls::evidence::svsm::{Manifest, VTPM_MANIFEST};
 use ratls::evidence::tpm::{Bank, Hierarchy, PcrValues, Public, Quoted, Signature};
 use ratls::launch::OvmfLayout;
 use ratls::measured_boot::Boot;
+use ratls::time::UnixTime;
 
 /// What is accepted is smaller than its bound, and its report and JSON belong together: one changed byte of the JSON refuses.
 pub fn hcl(data: &[u8]) {
@@ -110,4 +114,31 @@ pub fn ovmf(data: &[u8]) {
     let image = [&vec![0; missing][..], data].concat();
     let Ok(layout) = OvmfLayout::parse(&image) else { return };
     assert_eq!(OvmfLayout::parse(&[&[0xFF; 4096], &image[..]].concat()), Ok(layout));
+}
+
+/// Whole or not at all, in every register of the SHA-384 bank; never verifies under AWS's root.
+pub fn nitro(data: &[u8]) {
+    let Ok(document) = NitroDocument::parse(data) else { return };
+    assert!(
+        NitroDocument::parse(&[data, &[0]].concat()).is_err() && NitroDocument::parse(&data[..data.len() - 1]).is_err()
+    );
+    assert_eq!(document.pcrs().bank(), Bank::Sha384);
+    assert!(!document.module_id().is_empty() && !document.cabundle().is_empty());
+    assert!(document.signed_bytes().len() < data.len() + 64, "what was signed is what came, in another envelope");
+    let now = UnixTime::from_secs(1_800_000_000);
+    assert!(verify_nitro_document(data, &[], &TrustAnchors::amd(), now).is_err());
+}
+
+/// What was signed stands in what came; unknown fields pass and known ones stand once; nothing verifies without a named root.
+pub fn gce_endorsement(data: &[u8]) {
+    let Ok(endorsement) = GceEndorsement::parse(data) else { return };
+    let signed = endorsement.signed_bytes();
+    assert!(signed.is_empty() || data.windows(signed.len()).any(|window| window == signed));
+    // Field 15, which nobody knows.
+    assert_eq!(GceEndorsement::parse(&[data, &[0x78, 1]].concat()).as_ref(), Ok(&endorsement));
+    assert!(GceEndorsement::parse(&[data, &[0x12, 0]].concat()).is_err(), "a second signature");
+    for measurement in endorsement.snp().into_iter().flat_map(|snp| snp.measurements().values()) {
+        assert!(endorsement.snp().is_some_and(|snp| snp.vmsas_of(measurement).is_some()));
+    }
+    assert!(verify_gce_endorsement(data, &TrustAnchors::amd(), UnixTime::from_secs(1_800_000_000)).is_err());
 }
