@@ -77,9 +77,14 @@ fn registers(covered: Covered, link: Link) -> Claim {
 /// A TPM that answered is as good as who vouches for its key.
 fn vtpm_of(evidence: &VerifiedEvidence) -> Option<RootState> {
     let Some(tpm) = evidence.tpm() else { return vtpm(evidence.profile()) };
+    let because = match tpm.link().anchor() {
+        None => "nobody but the guest vouches for its key",
+        Some(_) if evidence.tpm_is_unbound() => "it was asked for something else than this report",
+        Some(_) => "",
+    };
     Some(RootState {
-        authentic: tpm.proof().is_proven(),
-        because: if tpm.proof().is_proven() { String::new() } else { "nobody vouches for its key".to_owned() },
+        authentic: because.is_empty(),
+        because: because.to_owned(),
         fresh: tpm.freshness() == Freshness::Connect,
         bound: evidence.channel() != Channel::None,
         ..RootState::sound()
