@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use attester::PlainSnp;
+use attester::{PlainSnp, Platform};
 use evident_proxy::cli::ServeFlags;
 use evident_proxy::config::Config;
 use evident_proxy::machine::Machine;
@@ -56,6 +56,15 @@ impl Genuine {
 
     /// Another simulated guest, and the text of its configuration file.
     pub(crate) async fn with(simulated: impl FnOnce(&mut simulator::Config), file: &str) -> Genuine {
+        Genuine::on(simulated, |plain| Box::new(plain), file).await
+    }
+
+    /// On another platform, made of the plain one.
+    pub(crate) async fn on(
+        simulated: impl FnOnce(&mut simulator::Config),
+        platform: impl FnOnce(PlainSnp) -> Box<dyn Platform>,
+        file: &str,
+    ) -> Genuine {
         let upstream = Upstream::http().expect("an upstream");
         let mut simulator = simulator::Config::new(Product::Milan);
         simulated(&mut simulator);
@@ -72,7 +81,7 @@ impl Genuine {
         let (tasks, background) = (Tasks::new(), Tasks::new());
         let metrics = Arc::new(Metrics::new("evident-proxy", "test"));
         let started = start_on(
-            Machine::of(Box::new(PlainSnp::new(Box::new(device))), anchors()),
+            Machine::of(platform(PlainSnp::new(Box::new(device))), anchors()),
             &config,
             metrics.clone(),
             tasks.clone(),

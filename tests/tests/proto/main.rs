@@ -13,6 +13,7 @@
 //! secrets      X2: what no log and no page says
 //! headers      H: who may write a verdict into HTTP
 //! reuse        one connection for many tunnels: what may be between them, and what may be repeated
+//! asked        parts of the evidence and the proof of the AK: how often, how much, and until when
 //! access       tokens, certificates, ordinary clients, and servers that are not EVIDENT
 //! ```
 //!
@@ -23,6 +24,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod asked;
 mod client;
 mod genuine;
 mod headers;
