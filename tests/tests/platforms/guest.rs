@@ -233,6 +233,7 @@ impl Guest {
             deadlines: DEADLINES,
             tasks: Tasks::new(),
             known: Arc::default(),
+            audit: None,
         }
     }
 }
