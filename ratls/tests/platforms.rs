@@ -919,6 +919,12 @@ fn a_bundle_says_that_its_witness_saw_the_ak_proven_where_there_was_something_to
     };
     assert_eq!(verified(Profile::SvsmSnp, true).unwrap(), Some("witnessed"));
     assert_eq!(verified(Profile::SvsmSnp, false).unwrap(), Some("unproven"));
+    let warned = |witnessed| {
+        let saved = bundle(&guest(Profile::SvsmSnp).show(), &[], witnessed);
+        let result = appraise(None, verify_bundle(&saved, &anchors(), NOW).unwrap().0);
+        result.findings().iter().any(|f| f.id() == "T_AK_WITNESSED" && f.severity() == Severity::Warning)
+    };
+    assert!(warned(true) && !warned(false));
     for profile in [Profile::Snp, Profile::AzureSnp, Profile::GcpSnp] {
         assert_eq!(verified(profile, true).unwrap_err().id(), "T_AK_PROOF");
     }
