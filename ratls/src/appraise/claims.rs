@@ -26,7 +26,12 @@ const OF_THE_AMD_SP: &[&str] = &[
     "I_CSP",
     "E_CRL_ABSENT",
     "S_SIMULATED",
+    // A report that the same paravisor gives for ever: asked for now, it would be no fresher.
+    "Z_STALE",
 ];
+
+/// Findings after which nothing that the vTPM said counts: it is not the TPM of such a guest.
+const OF_THE_VTPM: &[&str] = &["T_UNBOUND", "T_AK_UNPROVEN", "G_PCR0", "Z_TPM"];
 
 /// Everything that is known, for [`super::levels::judge`].
 pub(super) fn inputs(
@@ -36,12 +41,13 @@ pub(super) fn inputs(
     covered: Vec<Covered>,
 ) -> Inputs {
     let holds = |finding: &&Finding| matches!(finding.severity, Severity::Fatal | Severity::Cap);
-    let fatal =
-        findings.iter().filter(holds).map(|finding| finding.id).filter(|id| OF_THE_AMD_SP.contains(id)).collect();
+    let among = |ids: &[&str]| {
+        findings.iter().filter(holds).map(|finding| finding.id).filter(|id| ids.contains(id)).collect::<Vec<_>>()
+    };
     let amd_sp = RootState {
         fresh: evidence.hw_freshness() == Freshness::Connect,
         bound: evidence.channel() != Channel::None,
-        fatal,
+        fatal: among(OF_THE_AMD_SP),
         ..RootState::sound()
     };
     let has_vtpm = evidence.profile() != Profile::Snp;
@@ -59,7 +65,7 @@ pub(super) fn inputs(
     if let Some(tpm) = evidence.tpm() {
         claims.extend(covered.into_iter().map(|covered| registers(covered, tpm.link())));
     }
-    Inputs { amd_sp, vtpm: vtpm_of(evidence), claims }
+    Inputs { amd_sp, vtpm: vtpm_of(evidence, among(OF_THE_VTPM)), claims }
 }
 
 /// What the registers of a TPM carry. Each row is measured by the one that started it.
@@ -75,7 +81,7 @@ fn registers(covered: Covered, link: Link) -> Claim {
 }
 
 /// A TPM that answered is as good as who vouches for its key.
-fn vtpm_of(evidence: &VerifiedEvidence) -> Option<RootState> {
+fn vtpm_of(evidence: &VerifiedEvidence, fatal: Vec<&'static str>) -> Option<RootState> {
     let Some(tpm) = evidence.tpm() else { return vtpm(evidence.profile()) };
     let because = match tpm.link().anchor() {
         None => "nobody but the guest vouches for its key",
@@ -87,7 +93,7 @@ fn vtpm_of(evidence: &VerifiedEvidence) -> Option<RootState> {
         because: because.to_owned(),
         fresh: tpm.freshness() == Freshness::Connect,
         bound: evidence.channel() != Channel::None,
-        ..RootState::sound()
+        fatal,
     })
 }
 
