@@ -104,7 +104,19 @@ fn docs_name_files_that_exist() -> Result<()> {
 
 /// What `--help` of both programs and all their commands say.
 fn helps() -> Result<String> {
-    let client: [&[&str]; 6] = [&[], &["inspect"], &["verify"], &["measure"], &["policy"], &["policy", "check"]];
+    let client: [&[&str]; 11] = [
+        &[],
+        &["inspect"],
+        &["verify"],
+        &["measure"],
+        &["policy"],
+        &["policy", "check"],
+        &["policy", "learn"],
+        &["policy", "diff"],
+        &["explain"],
+        &["audit"],
+        &["audit", "verify"],
+    ];
     let proxy: [&[&str]; 3] = [&[], &["evidence"], &["check-config"]];
     let mut all = String::new();
     for (program, commands) in [(evident_client()?, &client[..]), (evident_proxy()?, &proxy[..])] {

@@ -260,7 +260,7 @@ fn system_the_admin_pages_say_what_is_and_nothing_else_may_ask() -> Result<()> {
     for admin in [guest.admin(), client.admin()] {
         ensure!(fetch(admin, "/livez")?.body == "ok\n");
         ensure!(fetch(admin, "/readyz")?.body == "ready\n");
-        ensure!(fetch(admin, "/")?.status == 404);
+        ensure!(fetch(admin, "/nothing")?.status == 404);
         for host in ["evil.example", "evil.example:80", "localhost.evil.example"] {
             let answer = get(&mut TcpStream::connect(admin)?, "/verdict", host)?;
             ensure!(answer.starts_with("HTTP/1.1 421 ") && !answer.contains("measurement"), "{host}: {answer}");

@@ -149,7 +149,8 @@ fn proto_h2_a_refused_guest_gets_no_accepting_header_and_no_request() {
     let answer = exchange(client.http_proxy(), &[&request("http://llm.example/")]);
     assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("R_LD"), "{answer}");
     let (head, _) = answer.split_once("\r\n\r\n").unwrap();
-    assert_eq!(ours(&head.to_ascii_lowercase()), ["evident-verdict: refused"]);
+    let level = "evident-level: amd_sp=ok, vtpm=absent, firmware=1;amd-sp, boot=0, kernel=0, userspace=0";
+    assert_eq!(ours(&head.to_ascii_lowercase()), ["evident-verdict: refused", level]);
     // A name that is on no entry was not attested at all.
     let answer = exchange(client.http_proxy(), &[&request("http://other.example/")]);
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
