@@ -11,7 +11,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use attester::choose::{self, Kind};
 use attester::detect::Places;
-use attester::platform::{Activator, Boot, Gathered, Logs};
+use attester::logs;
+use attester::platform::{Activator, Boot, Gathered, Gcp, Logs};
+use attester::tpm::{Tpm, TpmQueue};
 use attester::{DeviceError, Pace, PlainSnp, Platform};
 use ratls::binding::{Binder, Profile};
 use ratls::endorsement::TrustAnchors;
@@ -53,7 +55,7 @@ struct Settings {
     #[serde(default)]
     azure: Azure,
     #[serde(default)]
-    gcp: Gcp,
+    gcp: Google,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -90,11 +92,13 @@ struct Azure {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Gcp {
+struct Google {
     production: Option<bool>,
     project_id: Option<String>,
     zone: Option<String>,
     instance_name: Option<String>,
+    /// A TPM that this guest has, provisioned as Google's are, instead of an emulated machine: `/dev/tpmrm0` in a virtual machine.
+    tpm: Option<String>,
 }
 
 /// A platform that no hardware stands behind.
@@ -126,6 +130,10 @@ pub fn open(dir: &Path, platform: config::Platform) -> Result<Simulated> {
         config::Platform::Svsm => (Cloud::Svsm, Kind::Svsm),
     };
     let device = settings.device(&pki, cloud.reports(product));
+    if let (Kind::Gcp, Some(tpm)) = (kind, &settings.gcp.tpm) {
+        let platform = Box::new(beside_a_tpm(device, tpm)?);
+        return Ok(Simulated { platform, anchors: anchors(dir)?, metadata: None });
+    }
     let machine = Machine::start(dir, settings.machine(cloud), device)?;
     let places = places(&machine)?;
     let metadata = machine.places().metadata.clone();
@@ -133,6 +141,14 @@ pub fn open(dir: &Path, platform: config::Platform) -> Result<Simulated> {
     let pace = settings.min_interval_ms.map(|ms| Pace { min_interval: Duration::from_millis(ms), burst: 1 });
     let emulated = Emulated { platform: chosen.platform, pace, _machine: machine };
     Ok(Simulated { platform: Box::new(emulated), anchors: anchors(dir)?, metadata: Some(metadata) })
+}
+
+/// Google's platform on a TPM and logs that are real, with the software AMD-SP beside them.
+fn beside_a_tpm(device: SimulatedAmdSp, tpm: &str) -> Result<Gcp> {
+    let address = tpm.parse().map_err(|error| anyhow!("{NOTICE}: {error}"))?;
+    let queue = TpmQueue::start(Tpm::open(&address)?)?;
+    let logs = Logs { event_log: Some(logs::EVENT_LOG.into()), ima_list: Some(logs::IMA_LIST.into()) };
+    Ok(Gcp::open(Box::new(device), queue, &logs)?)
 }
 
 /// The roots that a policy names, and AMD's.
@@ -219,7 +235,7 @@ impl Settings {
 
     fn gcp(&self) -> gce::Instance {
         let mut instance = gce::Instance::new();
-        let Gcp { production, project_id, zone, instance_name } = &self.gcp;
+        let Google { tpm: _, production, project_id, zone, instance_name } = &self.gcp;
         instance.production = production.unwrap_or(instance.production);
         for (text, given) in
             [(&mut instance.project_id, project_id), (&mut instance.zone, zone), (&mut instance.name, instance_name)]

@@ -72,6 +72,8 @@ pub struct Launch {
     pub initrd: PathBuf,
     /// As given to QEMU's `-append`.
     pub command_line: String,
+    /// The state of its TPM, for swtpm; an empty directory for a new one.
+    pub tpm: PathBuf,
 }
 
 /// A guest that runs; it ends with this value.
@@ -92,7 +94,7 @@ impl Booted {
         std::fs::copy(VARIABLES, &variables).with_context(|| format!("{VARIABLES}: install the package ovmf"))?;
         let tpm = Program::new("swtpm")
             .args(["socket", "--tpm2", "--terminate", "--tpmstate"])
-            .arg(format!("dir={}", dir.path().display()))
+            .arg(format!("dir={}", launch.tpm.display()))
             .arg("--ctrl")
             .arg(format!("type=unixio,path={}", socket.display()))
             .spawn()?;

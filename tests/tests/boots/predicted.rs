@@ -15,6 +15,7 @@ const MEMORY: u32 = 1024 << 20;
 /// Registers that hang on the guest's files alone.
 pub(crate) struct Predicted {
     kernel: PcrValue,
+    initrd: PcrValue,
     command_line: String,
     pcr4: PcrValue,
     pcr9: PcrValue,
@@ -38,7 +39,25 @@ impl Predicted {
         let mut reference = BootReference::new();
         reference.add(Part::Kernel, "vmlinuz, as QEMU hands it over", &patched);
         reference.add(Part::Initrd, "initrd", &initrd);
-        Ok(Predicted { kernel, command_line, pcr4, pcr9, reference })
+        let initrd = BANK.hash(&[&initrd]);
+        Ok(Predicted { kernel, initrd, command_line, pcr4, pcr9, reference })
+    }
+
+    pub(crate) fn pcr4(&self) -> String {
+        self.pcr4.to_string()
+    }
+    pub(crate) fn pcr9(&self) -> String {
+        self.pcr9.to_string()
+    }
+
+    /// What a policy for this guest says: its registers, and what was booted in terms of meaning. Its firmware is no firmware of
+    /// Google's, so PCR 0 is not compared.
+    pub(crate) fn rules(&self) -> String {
+        format!(
+            "[gcp]\npcr0 = \"not compared\"\n\n[tpm.pcrs.sha256]\n4 = \"{}\"\n9 = \"{}\"\n\n\
+             [event_log]\nkernel_command_line = \"{}\"\nkernel = \"{}\"\ninitrd = \"{}\"\nsecure_boot = \"not required\"\n",
+            self.pcr4, self.pcr9, self.command_line, self.kernel, self.initrd
+        )
     }
 
     /// Everything that the guest's TPM, firmware and kernel wrote down.

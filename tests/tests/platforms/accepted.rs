@@ -1,6 +1,6 @@
 //! Each deployment, as it should be.
 
-use crate::guest::{Guest, WITH_TPM};
+use crate::guest::{Deployment, Guest, WITH_TPM};
 use crate::policies;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -23,4 +23,13 @@ async fn no_deployment_is_accepted_where_another_is_wanted() {
         let refused = guest.judged_under(&policies::accepting(wanted)).await.unwrap_err();
         assert!(refused.contains(&"P_PROFILE"), "{deployment:?} under a policy for {wanted:?}: {refused:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_svsms_ak_is_proven_where_the_client_can_ask_and_refused_as_unproven_where_it_cannot() {
+    let guest = Guest::start(Deployment::Svsm).await;
+    let strict = policies::accepting(Deployment::Svsm).replace("accept a key that nobody vouches for", "proven");
+    assert!(strict.contains(policies::PROVEN));
+    let wanted = if policies::proves_aks() { Ok(()) } else { Err(vec!["T_AK_UNPROVEN"]) };
+    assert_eq!(guest.judged_under(&strict).await, wanted);
 }

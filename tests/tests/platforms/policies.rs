@@ -16,7 +16,7 @@ pub(crate) fn accepting(deployment: Deployment) -> String {
             ("gcp-snp", VCEK, "[gcp]\nprojects = [\"evident-simulated\"]\nzones = [\"us-central1-a\"]\n")
         }
         Deployment::Aws => ("aws-snp", VLEK, "[aws]\nvtpm = \"document\"\nmax_document_age = \"10m\"\n"),
-        Deployment::Svsm => ("svsm-snp", VCEK, "[svsm]\nak = \"proven\"\n"),
+        Deployment::Svsm => ("svsm-snp", VCEK, if proves_aks() { PROVEN } else { UNPROVEN }),
     };
     format!(
         "version = 1\nprofiles = [\"{profile}\"]\nidentity = \"any\"\n\n\
@@ -55,6 +55,13 @@ fn booted(deployment: Deployment) -> String {
     )
 }
 
+/// The client of this build can ask for the proof of an SVSM's AK; with ring it cannot, and says that the key is unproven (decision 17).
+pub(crate) fn proves_aks() -> bool {
+    ratls::crypto::BACKEND != "ring"
+}
+
+pub(crate) const PROVEN: &str = "[svsm]\nak = \"proven\"\n";
+const UNPROVEN: &str = "[svsm]\nak = \"accept a key that nobody vouches for\"\n";
 const VCEK: &str = "signing_keys = [\"vcek\"]\n";
 const VLEK: &str = "signing_keys = [\"vlek\"]\ncsp = [\"CN=cc-eu-west-1.amazonaws.com\"]\n";
 
