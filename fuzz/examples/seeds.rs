@@ -41,6 +41,8 @@ fn main() {
     }
     control(&mut inputs);
     platforms(&mut inputs);
+    artefacts(&mut inputs);
+    records(&mut inputs);
     let vectors = fs::read_to_string(workspace.join("docs/vectors/evident-1.txt")).expect("docs/vectors is there");
     for (name, value) in vectors.lines().filter_map(|line| line.split_once(" = ")) {
         let Ok(bytes) = hex::decode(value.trim()) else { continue };
@@ -332,6 +334,118 @@ fn firmware_end() -> Vec<u8> {
     let whole = u16::try_from(head.len() + pointer.len() + 18).expect("short").to_le_bytes();
     let footer = [&whole[..], &guid("96b582de-1fb2-45f7-baea-a366c55a082d")].concat();
     [metadata, head, pointer, footer, vec![0; 32]].concat()
+}
+
+/// A statement and envelopes, an IGVM file of three pages, a superblock with its image, a unified kernel image.
+fn artefacts(inputs: &mut Inputs) {
+    let statement = |predicate: &str, body: &str| {
+        let digest = "5e".repeat(32);
+        format!(
+            r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[{{"name":"k","digest":{{"sha256":"{digest}"}}}}],"predicateType":"{predicate}","predicate":{body}}}"#
+        )
+    };
+    let source = r#"{"uri":"git+https://git.example/a","digest":{"gitCommit":"0a"}}"#;
+    let v1 = statement(
+        "https://slsa.dev/provenance/v1",
+        &format!(r#"{{"buildDefinition":{{"resolvedDependencies":[{source}]}}}}"#),
+    );
+    let v0 = statement("https://slsa.dev/provenance/v0.2", &format!(r#"{{"materials":[{source}]}}"#));
+    for payload in [v1, v0] {
+        add(inputs, "dsse", [&[1], payload.as_bytes()].concat());
+    }
+    let envelope =
+        br#"{"payloadType":"application/vnd.in-toto+json","payload":"e30=","signatures":[{"keyid":"x","sig":"AAAA"}]}"#;
+    add(inputs, "dsse", [&[0], &envelope[..]].concat());
+
+    let word = |n: u32| n.to_le_bytes();
+    let header = |kind: u32, content: &[u8]| {
+        let length = u32::try_from(content.len()).expect("short");
+        let mut bytes = [&word(kind)[..], &word(length), content].concat();
+        bytes.resize(bytes.len().next_multiple_of(8), 0);
+        bytes
+    };
+    let page = |gpa: u64, offset: u32, flags: u32, kind: u16| {
+        let fields = [&gpa.to_le_bytes()[..], &word(1), &word(offset), &word(flags), &kind.to_le_bytes(), &[0; 2]];
+        header(0x302, &fields.concat())
+    };
+    let headers = [
+        header(1, &[&word(1)[..], &[0, 2, 1, 0], &[0; 8]].concat()),
+        header(0x301, &[&8192_u64.to_le_bytes()[..], &word(7), &[0; 4]].concat()),
+        page(0x1000, 512, 0, 0),
+        page(0x2000, 0, 2, 0),
+        page(0x3000, 0, 0, 1),
+        page(0x4000, 0, 0, 2),
+        header(0x303, &[&0x9000_u64.to_le_bytes()[..], &word(1), &word(7)].concat()),
+        header(0x304, &[&0xFFFF_FFFF_F000_u64.to_le_bytes()[..], &word(1), &word(512), &[0; 8]].concat()),
+    ]
+    .concat();
+    let length = u32::try_from(headers.len()).expect("short");
+    let mut file = [&b"IGVM"[..], &[1, 24, length, 512 + 4096, 0].map(u32::to_le_bytes).concat(), &headers].concat();
+    assert!(file.len() <= 512, "the data begins behind the headers");
+    file.resize(512, 0);
+    file.extend([5; 4096]);
+    add(inputs, "igvm", file);
+
+    for (data_block, hash_block, blocks, salt) in
+        [(512, 512, 20_u32, &[7; 32][..]), (512, 1024, 1, b""), (1024, 512, 3, b"s")]
+    {
+        let mut superblock = [&b"verity\0\0"[..], &word(1), &word(1), &[9; 16], b"sha256"].concat();
+        superblock.resize(64, 0);
+        superblock.extend([word(data_block), word(hash_block), word(blocks), word(0)].concat());
+        superblock.extend(u16::try_from(salt.len()).expect("short").to_le_bytes());
+        superblock.resize(88, 0);
+        superblock.extend(salt);
+        superblock.resize(512, 0);
+        let image: Vec<u8> = (0..data_block * blocks).map(|at| (at / data_block).to_le_bytes()[0]).collect();
+        add(inputs, "verity", [superblock, image].concat());
+    }
+    add(inputs, "uki", unified_kernel());
+}
+
+/// A PE image with the sections of a unified kernel and a table of certificates.
+fn unified_kernel() -> Vec<u8> {
+    let mut file = vec![0; 512];
+    let put = |file: &mut Vec<u8>, at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
+    let word = |n: usize| u32::try_from(n).expect("short").to_le_bytes();
+    put(&mut file, 0, b"MZ");
+    put(&mut file, 0x3C, &[0x40]);
+    put(&mut file, 0x40, b"PE\0\0");
+    put(&mut file, 0x46, &[3]);
+    put(&mut file, 0x54, &240_u16.to_le_bytes());
+    put(&mut file, 0x58, &0x020B_u16.to_le_bytes());
+    put(&mut file, 0x58 + 60, &word(512));
+    put(&mut file, 0x58 + 108, &word(16));
+    for (place, (name, content, more)) in
+        [(".linux", &b"kernel"[..], 2), (".cmdline", b"ro quiet", 8), (".initrd", b"initrd", 0)].into_iter().enumerate()
+    {
+        let (at, start) = (0x58 + 240 + 40 * place, file.len());
+        put(&mut file, at, name.as_bytes());
+        put(&mut file, at + 8, &word(content.len() + more));
+        put(&mut file, at + 16, &word(content.len()));
+        put(&mut file, at + 20, &word(start));
+        file.extend(content);
+    }
+    let start = file.len();
+    put(&mut file, 0x58 + 112 + 32, &word(start));
+    put(&mut file, 0x58 + 112 + 36, &word(9));
+    file.extend(b"signature");
+    file
+}
+
+fn records(inputs: &mut Inputs) {
+    use evident_fuzz::records::{DATA, INNER, KEY_UPDATE, WIRE};
+
+    let good = [(DATA, &b"one"[..]), (KEY_UPDATE, &[1]), (DATA, &[7; 300]), (INNER, b"x\x17\0\0"), (KEY_UPDATE, &[0])];
+    let ends = [(INNER, &b"\x01\0\x15"[..]), (INNER, b"\x02\x28\x15"), (WIRE, b"\x17\x03\x03\0\x20"), (DATA, b"")];
+    for cut in [1_u16, 30, 4_096] {
+        add(inputs, "records", [&cut.to_be_bytes()[..], &tagged::join(&good)].concat());
+        for end in ends {
+            let script = tagged::join(&[&good[..2], &[end], &good[2..]].concat());
+            add(inputs, "records", [&cut.to_be_bytes()[..], &script].concat());
+        }
+    }
+    // Three records as they stand before keys: the steps are bytes too.
+    add(inputs, "records", b"\0\x05\x16\x03\x01\0\x02ab\x14\x03\x03\0\x01\x01\x17\x03\x03\0\x09part".to_vec());
 }
 
 const POLICIES: [&str; 3] =

@@ -5,6 +5,8 @@
 //! evidence  report  certificate  chain  table  cmw                       bytes of a host, a guest, a key service
 //! platforms hcl  runtime_json  tpms_attest  tpmt_public  tpmt_signature  event_log  ima  svsm_manifest  ovmf  nitro  gce_endorsement
 //!                                                                        what the platforms add
+//! artefacts igvm  dsse  verity  uki                                      files that reference values are made from
+//! records   records                                                      records of a peer after its handshake
 //! policy    policy                                                       a file of the operator
 //! ways_in   http  socks  tls                                             bytes of a client before anything is decided
 //! ```
@@ -14,9 +16,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod artefacts;
 pub mod evidence;
 pub mod platforms;
 pub mod policy;
+pub mod records;
 pub mod tagged;
 pub mod ways_in;
 pub mod wire;

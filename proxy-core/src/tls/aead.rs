@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 pub(super) const HEAD: usize = 5;
 /// After the plaintext: its type, and the tag that all three suites have.
 pub(super) const TAIL: usize = 17;
-const TAG: usize = 16;
+pub(super) const TAG: usize = 16;
 const NONCE: usize = 12;
 /// Every protected record says that it is application data of TLS 1.2.
 const OUTER: [u8; 3] = [23, 3, 3];
@@ -166,12 +166,18 @@ impl Protection {
     /// # Panics
     /// If `record` has no room for head and tail, or more plaintext than a record may have: our own buffers have neither.
     pub(super) fn seal(&mut self, kind: Kind, record: &mut [u8]) -> Result<(), BadRecord> {
+        let end = record.len() - TAG;
+        record[end - 1] = kind.byte();
+        self.seal_inner(record)
+    }
+
+    /// Seals `HEAD ‖ plaintext ‖ type ‖ padding ‖ tag` in place, whatever type and padding stand there.
+    pub(super) fn seal_inner(&mut self, record: &mut [u8]) -> Result<(), BadRecord> {
         let sealed = u16::try_from(record.len() - HEAD).expect("our records are smaller than 64 KiB");
         let (head, body) = record.split_at_mut(HEAD);
         head[..3].copy_from_slice(&OUTER);
         head[3..].copy_from_slice(&sealed.to_be_bytes());
         let (inner, tag) = body.split_at_mut(body.len() - TAG);
-        inner[inner.len() - 1] = kind.byte();
         let nonce = self.nonce()?;
         let made = self.key.seal_in_place_separate_tag(nonce, Aad::from(&head[..]), inner);
         tag.copy_from_slice(made.map_err(|_| BadRecord::Sealed)?.as_ref());
@@ -257,12 +263,8 @@ mod tests {
         let (mut seals, mut opens) = pair(Suite::Aes128Gcm);
         for (byte, error) in [(0, BadRecord::NoType), (20, BadRecord::Type(20))] {
             let mut sealed = record(b"");
-            let (head, body) = sealed.split_at_mut(HEAD);
-            head.copy_from_slice(&[23, 3, 3, 0, 17]);
-            body[0] = byte;
-            let nonce = seals.nonce().unwrap();
-            let tag = seals.key.seal_in_place_separate_tag(nonce, Aad::from(&head[..]), &mut body[..1]).unwrap();
-            body[1..].copy_from_slice(tag.as_ref());
+            sealed[HEAD] = byte;
+            seals.seal_inner(&mut sealed).unwrap();
             assert_eq!(opens.open(&mut sealed), Err(error));
         }
     }

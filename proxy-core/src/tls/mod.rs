@@ -6,6 +6,7 @@
 //! client   the connector: step 1 and 2 of the verification order, no more
 //! inbox    what both give to rustls, one record at a time
 //! records  the connection after the handshake, without rustls: records sealed and opened in place (aead)
+//! over     the last two over bytes in memory, for fuzz targets
 //! ```
 //!
 //! Nothing in a rustls callback decides about evidence: a connection proves something only after `ratls` says so.
@@ -14,6 +15,7 @@ mod aead;
 pub mod client;
 pub mod config;
 mod inbox;
+pub mod over;
 pub mod records;
 pub mod server;
 

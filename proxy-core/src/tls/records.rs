@@ -107,7 +107,11 @@ impl<IO> Records<IO> {
         if !(seals.has_iv(&tx) && opens.has_iv(&rx)) {
             return Err(missing("secrets that are those of its keys"));
         }
-        Ok(Records {
+        Ok(Records::new(io, seals, opens, received))
+    }
+
+    pub(super) fn new(io: IO, seals: Protection, opens: Protection, received: Vec<u8>) -> Self {
+        Records {
             io,
             seals,
             opens,
@@ -118,7 +122,7 @@ impl<IO> Records<IO> {
             ended: false,
             last: AlertDescription::CloseNotify,
             ending: None,
-        })
+        }
     }
 
     pub fn io(&self) -> &IO {

@@ -10,8 +10,9 @@ use crate::evidence::tpm::{Bank, PcrValue};
 
 /// Most sections of an image (PE format, "COFF File Header": the Windows loader's limit).
 const MAX_SECTIONS: usize = 96;
-/// Largest section that is made whole with zeros: what a kernel could ever leave to be cleared.
-const MAX_VIRTUAL: usize = 1 << 30;
+/// Most zeros that make a section whole. Sections are filled to the next page or so (PE format, "SectionAlignment"); a number that
+/// a hostile header names must not become memory.
+const MAX_ZEROS: usize = 16 << 20;
 /// Where the directory entry of the certificate table stands among the data directories.
 const CERTIFICATE_TABLE: u32 = 4;
 
@@ -137,7 +138,8 @@ impl<'a> PeImage<'a> {
             let end = section.name.iter().position(|byte| *byte == 0).unwrap_or(section.name.len());
             section.name.get(..end) == Some(name.as_bytes())
         });
-        let section = found.next().filter(|section| section.virtual_size <= MAX_VIRTUAL)?;
+        let section =
+            found.next().filter(|section| section.virtual_size.saturating_sub(section.raw.len()) <= MAX_ZEROS)?;
         if found.next().is_some() {
             return None;
         }
@@ -243,6 +245,10 @@ mod tests {
         assert_eq!(parsed.section(".cmdline").unwrap(), b"ro\n\0\0\0");
         assert_eq!(parsed.section(".linux").unwrap(), b"ke");
         assert_eq!(parsed.section(".osrel"), None);
+        let huge = image(&[(".linux", MAX_ZEROS + 2, b"a"), (".initrd", MAX_ZEROS + 1, b"b")], b"", b"");
+        let huge = PeImage::parse(&huge).unwrap();
+        assert_eq!(huge.section(".linux"), None);
+        assert_eq!(huge.section(".initrd").map(|content| content.len()), Some(MAX_ZEROS + 1));
         let twice = image(&[(".linux", 1, b"a"), (".linux", 1, b"b")], b"", b"");
         assert_eq!(PeImage::parse(&twice).unwrap().section(".linux"), None);
     }
