@@ -10,6 +10,7 @@ use super::crl::CrlStatus;
 use super::gce_ak::GceInstance;
 use super::key::PublicKey;
 use super::path::{PathError, Pool, Question, Rules};
+use super::remembered::Name;
 use super::roots::TrustAnchors;
 use crate::time::UnixTime;
 
@@ -133,8 +134,38 @@ pub(super) struct Kind {
     pub(super) read: fn(&Certificate<'_>) -> Result<AkIdentity, AkError>,
 }
 
-/// Finds the certificate for `ak` among `pool` and verifies it.
+/// What came, and the key that a certificate is wanted for.
+pub(super) struct Given<'g, 'a> {
+    pub(super) certificates: &'g [&'a [u8]],
+    pub(super) crls: &'g [&'a [u8]],
+    pub(super) ak: &'g PublicKey,
+}
+
+/// Finds the certificate for the key and verifies it, at most once for what verifies. `known` is a certificate that comes with
+/// this program.
 pub(super) fn verify(
+    kind: &Kind,
+    given: &Given<'_, '_>,
+    known: Option<&[u8]>,
+    anchors: &TrustAnchors,
+    now: UnixTime,
+) -> Result<VerifiedAk, AkError> {
+    let memory = anchors.remembered().map(|memory| (memory, Name::of_ak(kind.provider, given)));
+    if let Some(ak) = memory.as_ref().and_then(|(memory, name)| memory.aks.find(name, now)) {
+        return Ok(ak);
+    }
+    let mut pool = Pool::parse(given.certificates, given.crls)?;
+    if let Some(der) = known {
+        pool = pool.with_known(der);
+    }
+    let ak = find(&pool, kind, given.ak, anchors, now)?;
+    if let Some((memory, name)) = memory {
+        memory.aks.keep(name, &ak, now, ak.crl.ends(ak.not_after));
+    }
+    Ok(ak)
+}
+
+fn find(
     pool: &Pool<'_>,
     kind: &Kind,
     ak: &PublicKey,

@@ -7,7 +7,7 @@
 //! The subject says whether the VM is confidential. Of a Trusted Launch VM the host has the vTPM, and its certificate is as
 //! genuine; the suffix alone tells them apart. How the twelve digits relate to vmUniqueId is not documented.
 
-use super::ak::{AkError, AkIdentity, Kind, VerifiedAk, keys, verify};
+use super::ak::{AkError, AkIdentity, Given, Kind, VerifiedAk, keys, verify};
 use super::authority::Place;
 use super::certificate::Certificate;
 use super::key::PublicKey;
@@ -55,8 +55,7 @@ pub fn verify_azure_ak(
     anchors: &TrustAnchors,
     now: UnixTime,
 ) -> Result<VerifiedAk, AkError> {
-    let pool = Pool::parse(certificates, crls)?.with_known(GLOBAL_CA_03);
-    verify(&pool, &KIND, ak, anchors, now)
+    verify(&KIND, &Given { certificates, crls, ak }, Some(GLOBAL_CA_03), anchors, now)
 }
 
 /// Keys that certificates of this hierarchy are for. Nothing is verified.

@@ -31,6 +31,14 @@ pub enum CrlStatus {
 }
 
 impl CrlStatus {
+    /// When what was verified with these lists ends, if the certificates do so at `not_after`.
+    pub(super) fn ends(self, not_after: UnixTime) -> UnixTime {
+        match self {
+            CrlStatus::Checked { next_update } => not_after.min(next_update),
+            CrlStatus::Absent => not_after,
+        }
+    }
+
     /// What two parts of a chain say together.
     pub(super) fn and(self, other: CrlStatus) -> CrlStatus {
         match (self, other) {

@@ -7,7 +7,7 @@
 //! A vTPM that is not a production one proves nothing: its keys may be known to people. `tpmDataAlwaysEncrypted` and the three
 //! fields behind it are handed on as they are; what Google means by them is not documented.
 
-use super::ak::{AkError, AkIdentity, Kind, VerifiedAk, keys, verify};
+use super::ak::{AkError, AkIdentity, Given, Kind, VerifiedAk, keys, verify};
 use super::authority::Place;
 use super::certificate::{Certificate, SUBJECT_ALT_NAME};
 use super::der::{self, DerError, OBJECT_IDENTIFIER, SEQUENCE, SET, UTF8_STRING};
@@ -98,7 +98,7 @@ pub fn verify_gce_ak(
     anchors: &TrustAnchors,
     now: UnixTime,
 ) -> Result<VerifiedAk, AkError> {
-    verify(&Pool::parse(certificates, crls)?, &KIND, ak, anchors, now)
+    verify(&KIND, &Given { certificates, crls, ak }, None, anchors, now)
 }
 
 /// Keys that certificates of this hierarchy are for. Nothing is verified.

@@ -42,7 +42,6 @@ pub use gce_firmware::{GceFirmwareRefusal, VerifiedGceEndorsement, verify_gce_en
 pub use key::{PublicKey, PublicKeyError};
 pub use nitro::{NitroRefusal, VerifiedNitro, verify_nitro_document};
 pub use path::PathError;
-pub(crate) use remembered::chain_name;
 pub use roots::TrustAnchors;
 pub use signed::SignedError;
 pub use vek::{VekError, VekKind};

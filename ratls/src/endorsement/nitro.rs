@@ -9,6 +9,7 @@ use super::authority::Place;
 use super::certificate::{BASIC_CONSTRAINTS, Certificate, CertificateError, KEY_USAGE};
 use super::key::PublicKey;
 use super::path::{PathError, Pool, Question, Rules};
+use super::remembered::Name;
 use super::roots::TrustAnchors;
 use crate::crypto::{self, Scheme};
 use crate::evidence::nitro::{NitroDocument, NitroError};
@@ -86,6 +87,10 @@ pub fn verify_nitro_document(
     anchors: &TrustAnchors,
     now: UnixTime,
 ) -> Result<VerifiedNitro, NitroRefusal> {
+    let memory = anchors.remembered().map(|memory| (memory, Name::of_document(bytes, crls)));
+    if let Some(known) = memory.as_ref().and_then(|(memory, name)| memory.documents.find(name, now)) {
+        return Ok(known);
+    }
     let document = NitroDocument::parse(bytes)?;
     let bundle: Vec<&[u8]> = document.cabundle().iter().map(Vec::as_slice).take(MAX_CERTIFICATES).collect();
     let pool = Pool::parse(&bundle, crls)?;
@@ -103,7 +108,11 @@ pub fn verify_nitro_document(
     let path = pool.path(&leaf, Rules { place: Place::NitroTpm, use_of_cas: None }, anchors, now)?;
     crypto::verify(Scheme::EcdsaP384Sha384Fixed, &key, &document.signed_bytes(), document.signature())
         .map_err(|_| NitroRefusal::Signature)?;
-    Ok(VerifiedNitro { document, simulated: path.simulated, not_after: path.not_after })
+    let verified = VerifiedNitro { document, simulated: path.simulated, not_after: path.not_after };
+    if let Some((memory, name)) = memory {
+        memory.documents.keep(name, &verified, now, path.crl.ends(path.not_after));
+    }
+    Ok(verified)
 }
 
 /// AWS puts its root first. That it is ours decides nothing (the path does), but one that is not tells the reason.

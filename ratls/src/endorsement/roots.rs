@@ -11,10 +11,13 @@ use super::certificate::{Certificate, CertificateError};
 use super::chain::VerifiedVek;
 use super::key::PublicKey;
 use super::pem::{self, PemError};
-use super::remembered::Remembered;
+use super::remembered::{Name, Remembered};
 use super::signed::{Hierarchy, SignedError};
+use super::vek::VekKind;
 use crate::crypto::{self, BadSignature, Scheme};
 use crate::digest::Sha256Digest;
+use crate::evidence::event_log::EventLogError;
+use crate::measured_boot::ReadLog;
 use crate::tcb::Product;
 use crate::time::UnixTime;
 
@@ -104,24 +107,37 @@ impl TrustAnchors {
         }
     }
 
-    /// From now on a chain and a signature that verified need not be computed again, for as long as this value and its clones
-    /// live. Answers are the same with and without.
+    /// From now on what verified need not be computed again, for as long as this value and its clones live: chains, certificates of
+    /// vTPMs' keys, documents, signatures, and what an event log says. Answers are the same with and without.
     pub fn remembering(self) -> TrustAnchors {
         TrustAnchors { remembered: Some(Arc::default()), ..self }
     }
 
-    pub(crate) fn remembered_chain(&self, name: &Sha256Digest, now: UnixTime) -> Option<VerifiedVek> {
-        self.remembered.as_ref()?.chain(name, now)
+    /// What a chain of these is remembered under; `None` where nothing is.
+    pub(crate) fn chain_name(&self, kind: VekKind, certificates: &[&[u8]], crls: &[&[u8]]) -> Option<Name> {
+        self.remembered.as_ref().map(|_| Name::of_chain(kind, certificates, crls))
     }
 
-    pub(crate) fn remember_chain(&self, name: Sha256Digest, vek: &VerifiedVek, at: UnixTime) {
+    pub(crate) fn remembered_chain(&self, name: &Name, now: UnixTime) -> Option<VerifiedVek> {
+        self.remembered.as_ref()?.chains.find(name, now)
+    }
+
+    pub(crate) fn remember_chain(&self, name: Name, vek: &VerifiedVek, at: UnixTime) {
         if let Some(remembered) = &self.remembered {
-            remembered.note_chain(name, vek, at);
+            remembered.chains.keep(name, vek, at, vek.crl().ends(vek.not_after()));
         }
     }
 
-    pub(crate) fn is_remembering(&self) -> bool {
-        self.remembered.is_some()
+    pub(super) fn remembered(&self) -> Option<&Remembered> {
+        self.remembered.as_deref()
+    }
+
+    /// The event log of these bytes, whose SHA-256 is `digest`.
+    pub(crate) fn event_log(&self, digest: Sha256Digest, bytes: &[u8]) -> Result<Arc<ReadLog>, EventLogError> {
+        match &self.remembered {
+            Some(remembered) => remembered.event_log(digest, bytes),
+            None => ReadLog::parse(bytes).map(Arc::new),
+        }
     }
 
     /// A signature over evidence, by a key that leads to one of these roots.

@@ -19,10 +19,22 @@ const STUB_PCR: u8 = 11;
 pub(super) const STUB_INITRD: &str = "Linux initrd";
 
 pub(super) fn interpret(log: &EventLog, bank: Bank, quoted: Option<&PcrValues>) -> Option<Boot> {
-    let replay = Replay::of(log, bank)?;
+    let boot = unquoted(log, bank)?;
+    Some(match quoted {
+        Some(quoted) => boot.compared(&Replay::of(log, bank)?, quoted),
+        None => boot,
+    })
+}
+
+fn unquoted(log: &EventLog, bank: Bank) -> Option<Boot> {
+    if !log.banks().contains(&bank) {
+        return None;
+    }
     let mut boot = Boot {
         bank,
-        registers: (0..24).map(|pcr| register(log, &replay, quoted, pcr)).collect(),
+        registers: (0..24)
+            .map(|pcr| Register { pcr, events: log.extending(pcr).count(), state: State::Unquoted })
+            .collect(),
         anomalies: log.anomalies(),
         firmware_version: None,
         technology: None,
@@ -54,23 +66,29 @@ pub(super) fn interpret(log: &EventLog, bank: Bank, quoted: Option<&PcrValues>) 
     Some(boot)
 }
 
-fn register(log: &EventLog, replay: &Replay, quoted: Option<&PcrValues>, pcr: u8) -> Register {
-    let state = match quoted.map(|quoted| replay.compare(pcr, quoted)) {
-        None => State::Unquoted,
-        Some(Comparison::Equal) => State::Confirmed,
-        Some(Comparison::Untouched) => State::Untouched,
-        Some(Comparison::NotQuoted) => State::NotQuoted,
-        Some(Comparison::Different { replayed, quoted }) => {
+fn compare(replay: &Replay, quoted: &PcrValues, pcr: u8) -> State {
+    match replay.compare(pcr, quoted) {
+        Comparison::Equal => State::Confirmed,
+        Comparison::Untouched => State::Untouched,
+        Comparison::NotQuoted => State::NotQuoted,
+        Comparison::Different { replayed, quoted } => {
             match (pcr == STUB_PCR).then(|| stub::phases(&replayed, &quoted)).flatten() {
                 Some(phases) => State::ConfirmedWithPhases(phases),
                 None => State::Unexplained { replayed, quoted },
             }
         }
-    };
-    Register { pcr, events: log.extending(pcr).count(), state }
+    }
 }
 
 impl Boot {
+    /// With each register compared with its quoted value. `replay` is of the log that this was read from.
+    pub(super) fn compared(mut self, replay: &Replay, quoted: &PcrValues) -> Boot {
+        for register in &mut self.registers {
+            register.state = compare(replay, quoted, register.pcr);
+        }
+        self
+    }
+
     /// `None` only for an event without a digest of the bank, which the parser excludes.
     fn take(&mut self, event: &Event) -> Option<()> {
         let digest = *event.digest(self.bank)?;

@@ -3,6 +3,7 @@
 //! ```text
 //! registers     what each register means, as data
 //! interpret     EventLog (× quote) → Boot
+//! read          the same for many quotes over one log
 //! command_line  words of a kernel command line
 //! keys          whose keys Secure Boot has
 //! stub          sections of a unified kernel image, boot phases
@@ -18,6 +19,7 @@ pub mod command_line;
 pub mod diff;
 mod interpret;
 pub mod keys;
+mod read;
 pub mod registers;
 pub mod stub;
 pub mod words;
@@ -30,6 +32,8 @@ use crate::evidence::tpm::{Bank, PcrValue, PcrValues};
 use command_line::CommandLine;
 use keys::Keys;
 use stub::Stub;
+
+pub use read::ReadLog;
 
 /// Everything that a log says, as far as this version reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]

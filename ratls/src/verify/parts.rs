@@ -12,6 +12,7 @@ use crate::endorsement::TrustAnchors;
 use crate::endorsement::gce_firmware::{GceFirmwareRefusal, VerifiedGceEndorsement, verify_gce_endorsement};
 use crate::evidence::event_log::{EventLog, EventLogError};
 use crate::evidence::ima::{ImaError, ImaList};
+use crate::measured_boot::ReadLog;
 use crate::time::UnixTime;
 use crate::verify::evidence::VerifiedEvidence;
 use crate::wire::attest::part;
@@ -27,7 +28,7 @@ pub struct Part {
 
 #[derive(Clone, Debug)]
 enum Content {
-    EventLog(Arc<EventLog>),
+    EventLog(Arc<ReadLog>),
     ImaList(Arc<ImaList>),
     /// Read with the roots at hand.
     GceEndorsement,
@@ -67,14 +68,26 @@ impl PartRefusal {
 impl Part {
     /// Reads what was listed under this name. The name says how; the digest is computed here.
     pub fn read(name: &str, bytes: impl Into<Arc<[u8]>>) -> Result<Self, PartRefusal> {
-        let bytes = bytes.into();
+        Part::of(name, bytes.into(), None)
+    }
+
+    /// The same, where these roots may remember what a log of exactly these bytes says.
+    pub(super) fn read_under(anchors: &TrustAnchors, name: &str, bytes: &[u8]) -> Result<Self, PartRefusal> {
+        Part::of(name, bytes.into(), Some(anchors))
+    }
+
+    fn of(name: &str, bytes: Arc<[u8]>, anchors: Option<&TrustAnchors>) -> Result<Self, PartRefusal> {
+        let digest = sha256(&[&bytes]);
         let content = match name {
-            part::EVENT_LOG => Content::EventLog(Arc::new(EventLog::parse(&bytes)?)),
+            part::EVENT_LOG => Content::EventLog(match anchors {
+                Some(anchors) => anchors.event_log(digest, &bytes)?,
+                None => Arc::new(ReadLog::parse(&bytes)?),
+            }),
             part::IMA_LOG => Content::ImaList(Arc::new(ImaList::parse(&bytes)?)),
             part::GCE_ENDORSEMENT => Content::GceEndorsement,
             _ => Content::Opaque,
         };
-        Ok(Part { name: name.to_owned(), digest: sha256(&[&bytes]), bytes, content })
+        Ok(Part { name: name.to_owned(), digest, bytes, content })
     }
 
     pub fn name(&self) -> &str {
@@ -91,7 +104,7 @@ impl Part {
 /// What of the parts is known to belong to the evidence.
 #[derive(Debug, Default)]
 pub struct VerifiedParts {
-    event_log: Option<Arc<EventLog>>,
+    event_log: Option<Arc<ReadLog>>,
     ima_list: Option<Arc<ImaList>>,
     gce_endorsement: Option<VerifiedGceEndorsement>,
     settings: Option<Arc<[u8]>>,
@@ -100,6 +113,10 @@ pub struct VerifiedParts {
 impl VerifiedParts {
     /// The firmware's event log: the one that the statement commits to.
     pub fn event_log(&self) -> Option<&EventLog> {
+        self.event_log.as_deref().map(ReadLog::log)
+    }
+    /// The same with what was computed of it.
+    pub(crate) fn read_log(&self) -> Option<&ReadLog> {
         self.event_log.as_deref()
     }
     /// The kernel's measurement list. Nothing but register 10 says that it is this boot's.

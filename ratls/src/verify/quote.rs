@@ -5,7 +5,8 @@
 //! platforms.md §6.1; hashes come before signatures. Q_QN is consistency and no proof: an unrestricted key can sign any
 //! qualified signer, which is why the attributes are checked and the area itself must be vouched for.
 
-use crate::crypto::{self, Scheme, constant_time_eq};
+use crate::crypto::{self, BadSignature, Scheme, constant_time_eq};
+use crate::endorsement::TrustAnchors;
 use crate::evidence::tpm::public::{Curve, padded};
 use crate::evidence::tpm::{
     AttestError, Bank, Clock, Hash, Hierarchy, Key, PcrValues, Public, Quoted, Signature, SignatureError,
@@ -118,7 +119,23 @@ pub fn verify_quote(
 ) -> Result<VerifiedQuote, QuoteError> {
     let quoted = Quoted::parse(attest)?;
     answers(&quoted, qualifying)?;
-    verify_parsed(public, attest, &quoted, signature, pcrs)
+    verify_parsed(public, attest, &quoted, signature, pcrs, crypto::verify)
+}
+
+/// The same, where these roots may remember that this key signed exactly these bytes. All else is looked at again.
+pub(super) fn verify_quote_under(
+    anchors: &TrustAnchors,
+    public: &Public,
+    attest: &[u8],
+    signature: &Signature,
+    qualifying: &[u8],
+    pcrs: &PcrValues,
+) -> Result<VerifiedQuote, QuoteError> {
+    let quoted = Quoted::parse(attest)?;
+    answers(&quoted, qualifying)?;
+    let verify =
+        |scheme, key: &[u8], message: &[u8], bytes: &[u8]| anchors.verify_signature(scheme, key, message, bytes);
+    verify_parsed(public, attest, &quoted, signature, pcrs, verify)
 }
 
 /// Verifies a quote from a file, of which nobody knows what it was asked. What it answered stands in it and is shown.
@@ -128,7 +145,7 @@ pub fn verify_quote_of_file(
     signature: &Signature,
     pcrs: &PcrValues,
 ) -> Result<VerifiedQuote, QuoteError> {
-    verify_parsed(public, attest, &Quoted::parse(attest)?, signature, pcrs)
+    verify_parsed(public, attest, &Quoted::parse(attest)?, signature, pcrs, crypto::verify)
 }
 
 fn verify_parsed(
@@ -137,6 +154,7 @@ fn verify_parsed(
     quoted: &Quoted,
     signature: &Signature,
     pcrs: &PcrValues,
+    verify: impl FnOnce(Scheme, &[u8], &[u8], &[u8]) -> Result<(), BadSignature>,
 ) -> Result<VerifiedQuote, QuoteError> {
     attestation_key(public, signature)?;
     let hierarchy = signer(public, quoted)?;
@@ -146,7 +164,8 @@ fn verify_parsed(
     if !constant_time_eq(&digest, &quoted.pcr_digest) {
         return Err(QuoteError::Digest { seen: hex::encode(digest), wanted: hex::encode(&quoted.pcr_digest) });
     }
-    signed_by(public.key(), attest, signature)?;
+    let (scheme, bytes) = scheme(public.key(), signature)?;
+    verify(scheme, &public.key().subject_public_key(), attest, &bytes).map_err(|_| QuoteError::Signature)?;
     let pcrs = pcrs.clone();
     let (clock, firmware_version) = (quoted.clock, quoted.firmware_version);
     Ok(VerifiedQuote { public: public.clone(), hierarchy, pcrs, clock, firmware_version })
@@ -199,15 +218,16 @@ fn signer(public: &Public, quoted: &Quoted) -> Result<Hierarchy, QuoteError> {
         .ok_or_else(|| QuoteError::QualifiedSigner { seen: hex::encode(&quoted.qualified_signer) })
 }
 
-fn signed_by(key: &Key, message: &[u8], signature: &Signature) -> Result<(), QuoteError> {
-    let (scheme, bytes) = match (key, signature) {
+/// How a key of this kind made a signature of this one, and the signature as [`crypto::verify`] takes it.
+fn scheme(key: &Key, signature: &Signature) -> Result<(Scheme, Vec<u8>), QuoteError> {
+    match (key, signature) {
         (Key::Rsa { .. }, Signature::RsaSsa { hash, signature }) => {
             let scheme = match hash {
                 Hash::Sha256 => Scheme::RsaPkcs1Sha256,
                 Hash::Sha384 => Scheme::RsaPkcs1Sha384,
                 Hash::Sha512 => Scheme::RsaPkcs1Sha512,
             };
-            (scheme, signature.clone())
+            Ok((scheme, signature.clone()))
         }
         (Key::Rsa { .. }, Signature::RsaPss { hash, signature }) => {
             let scheme = match hash {
@@ -215,7 +235,7 @@ fn signed_by(key: &Key, message: &[u8], signature: &Signature) -> Result<(), Quo
                 Hash::Sha384 => Scheme::RsaPssSha384,
                 Hash::Sha512 => Scheme::RsaPssSha512,
             };
-            (scheme, signature.clone())
+            Ok((scheme, signature.clone()))
         }
         (Key::Ecc { curve, .. }, Signature::Ecdsa { hash, r, s }) => {
             let scheme = match (curve, hash) {
@@ -224,9 +244,8 @@ fn signed_by(key: &Key, message: &[u8], signature: &Signature) -> Result<(), Quo
                 _ => return Err(QuoteError::Unsupported),
             };
             let fixed = |integer: &[u8]| padded(integer, curve.size()).ok_or(QuoteError::Signature);
-            (scheme, [fixed(r)?, fixed(s)?].concat())
+            Ok((scheme, [fixed(r)?, fixed(s)?].concat()))
         }
-        _ => return Err(QuoteError::Unsupported),
-    };
-    crypto::verify(scheme, &key.subject_public_key(), message, &bytes).map_err(|_| QuoteError::Signature)
+        _ => Err(QuoteError::Unsupported),
+    }
 }

@@ -7,7 +7,7 @@
 
 use crate::crypto::Scheme;
 use crate::endorsement::chain::Endorsements;
-use crate::endorsement::{ChainError, TrustAnchors, VekKind, VerifiedVek, chain_name};
+use crate::endorsement::{ChainError, TrustAnchors, VekKind, VerifiedVek};
 use crate::evidence::snp::{ChipId, Cpuid, ECDSA_P384_SHA384, Report, ReportError, SigningKey, TcbKind};
 use crate::tcb::{Product, TcbVersion};
 use crate::time::UnixTime;
@@ -123,7 +123,7 @@ pub fn verify_report(
 ) -> Result<VerifiedReport, ReportRefusal> {
     let report = Report::parse(report)?;
     let kind = signed_with(&report)?;
-    let chain = anchors.is_remembering().then(|| chain_name(kind, certificates, crls));
+    let chain = anchors.chain_name(kind, certificates, crls);
     // A key that did not sign this report says nothing about the other leaves: then everything is looked at.
     if let Some(vek) = chain.as_ref().and_then(|chain| anchors.remembered_chain(chain, now))
         && signed_by(&report, &vek, anchors).is_ok()

@@ -13,7 +13,7 @@ use crate::time::UnixTime;
 use crate::verify::evidence::Freshness;
 use crate::verify::link::Link;
 use crate::verify::pieces::Pieces;
-use crate::verify::quote::{QuoteError, VerifiedQuote, verify_quote};
+use crate::verify::quote::{QuoteError, VerifiedQuote, verify_quote_under};
 
 /// Where the TPM is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -243,7 +243,8 @@ pub(super) fn quoted(pieces: &Pieces<'_>, report: &[u8]) -> Result<Option<Verifi
     let pcrs = PcrValues::new(bank, evidence.pcrs.iter().map(|(index, value)| (*index, &value[..])))?;
     let signature = Signature::parse(&evidence.signature)?;
     let question = quote_binder(&pieces.binder, report);
-    Ok(Some(verify_quote(&public, &evidence.attest, &signature, question.as_bytes(), &pcrs)?))
+    let quote = verify_quote_under(pieces.anchors, &public, &evidence.attest, &signature, question.as_bytes(), &pcrs)?;
+    Ok(Some(quote))
 }
 
 /// The key in the form in which certificates are compared.

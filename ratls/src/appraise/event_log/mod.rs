@@ -27,7 +27,7 @@ use super::result::AttestationResult;
 use crate::evidence::event_log::EventLog;
 use crate::evidence::ima::ImaList;
 use crate::evidence::tpm::PcrValues;
-use crate::measured_boot::Boot;
+use crate::measured_boot::{Boot, ReadLog};
 use crate::policy::EventLogRules;
 use crate::reference::{BootReference, Expected, Rebuild};
 use crate::verify::VerifiedEvidence;
@@ -37,7 +37,7 @@ use account::Account;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Records<'a> {
     pub(super) quoted: &'a PcrValues,
-    pub(super) log: Option<&'a EventLog>,
+    pub(super) log: Option<&'a ReadLog>,
     pub(super) ima: Option<&'a ImaList>,
 }
 
@@ -63,15 +63,12 @@ pub(super) struct Covered {
 /// What came with verified evidence; `None` where no TPM quoted anything.
 pub(super) fn records(evidence: &VerifiedEvidence) -> Option<Records<'_>> {
     let parts = evidence.parts();
-    evidence.tpm().map(|tpm| Records { quoted: tpm.pcrs(), log: parts.event_log(), ima: parts.ima_list() })
+    evidence.tpm().map(|tpm| Records { quoted: tpm.pcrs(), log: parts.read_log(), ima: parts.ima_list() })
 }
 
 /// The log in the bank that was quoted, and what it says.
-fn read(records: Records<'_>) -> Option<(EventLog, Boot)> {
-    let bank = records.quoted.bank();
-    let log = records.log?.only(bank)?;
-    let boot = Boot::interpret(&log, bank, Some(records.quoted))?;
-    Some((log, boot))
+fn read(records: Records<'_>) -> Option<(&EventLog, Boot)> {
+    records.log?.quoted(records.quoted)
 }
 
 impl AttestationResult {
@@ -116,7 +113,7 @@ pub(super) fn appraise(
         }
         return Vec::new();
     };
-    let account = rules.map(|rules| Account::of(rules, held, &log, &boot));
+    let account = rules.map(|rules| Account::of(rules, held, log, &boot));
     rules::confirmed(judge, rules, &boot);
     if let (Some(rules), Some(account)) = (rules, &account) {
         rules::hold(judge, rules, &boot, account);

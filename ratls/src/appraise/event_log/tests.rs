@@ -87,7 +87,7 @@ fn booted(policy: &AppraisalPolicy, log: &Log) -> (Vec<Finding>, Vec<Covered>) {
 }
 
 fn quoted(policy: &AppraisalPolicy, log: &Log, pcrs: &PcrValues) -> (Vec<Finding>, Vec<Covered>) {
-    let log = EventLog::parse(&log.bytes()).unwrap();
+    let log = ReadLog::parse(&log.bytes()).unwrap();
     judged(policy, Some(Records { quoted: pcrs, log: Some(&log), ima: None }))
 }
 
@@ -127,7 +127,7 @@ fn a_boot_that_every_rule_names_is_covered_in_full() {
 
 #[test]
 fn without_rules_registers_are_confirmed_and_compared_with_nothing() {
-    let (log, pcrs) = (EventLog::parse(&good().bytes()).unwrap(), good().quoted(Bank::Sha256));
+    let (log, pcrs) = (ReadLog::parse(&good().bytes()).unwrap(), good().quoted(Bank::Sha256));
     let mut judge = Judge::new(None, Channel::Exporter);
     let covered = appraise(&mut judge, None, NOTHING, Some(Records { quoted: &pcrs, log: Some(&log), ima: None }));
     assert_eq!(judge.into_findings(), []);
@@ -204,7 +204,7 @@ fn plat_n40_an_odd_log_refuses_under_rules_and_holds_levels_down_without() {
     let (findings, covered) = booted(&accepting(), &log);
     assert_eq!(refused(&findings), ["L_ODD"]);
     assert_eq!(covered[0].cover, Cover::Partial);
-    let (parsed, pcrs) = (EventLog::parse(&log.bytes()).unwrap(), log.quoted(Bank::Sha256));
+    let (parsed, pcrs) = (ReadLog::parse(&log.bytes()).unwrap(), log.quoted(Bank::Sha256));
     let mut judge = Judge::new(None, Channel::Exporter);
     appraise(&mut judge, None, NOTHING, Some(Records { quoted: &pcrs, log: Some(&parsed), ima: None }));
     let findings: Vec<_> = judge.into_findings().iter().map(|f| (f.id(), f.severity())).collect();
@@ -345,7 +345,7 @@ fn a_unified_image_with_a_root_hash_covers_the_userspace() {
 
 #[test]
 fn a_guest_without_quote_log_or_bank_does_not_pass_rules() {
-    let (log, pcrs) = (EventLog::parse(&good().bytes()).unwrap(), good().quoted(Bank::Sha256));
+    let (log, pcrs) = (ReadLog::parse(&good().bytes()).unwrap(), good().quoted(Bank::Sha256));
     let ids = |records| refused(&judged(&accepting(), records).0);
     assert_eq!(ids(None), ["L_ABSENT"]);
     assert_eq!(ids(Some(Records { quoted: &pcrs, log: None, ima: None })), ["L_ABSENT"]);
@@ -428,7 +428,7 @@ fn with_ima(line: &str) -> (Log, AppraisalPolicy) {
 
 fn with_list(policy: &AppraisalPolicy, log: &Log, files: &Files, void: Option<usize>) -> (Vec<Finding>, Vec<Covered>) {
     let (list, pcr10) = files.list(void);
-    let (parsed, pcrs) = (EventLog::parse(&log.bytes()).unwrap(), with_pcr10(log, &pcr10));
+    let (parsed, pcrs) = (ReadLog::parse(&log.bytes()).unwrap(), with_pcr10(log, &pcr10));
     judged(policy, Some(Records { quoted: &pcrs, log: Some(&parsed), ima: Some(&list) }))
 }
 
@@ -465,7 +465,7 @@ fn plat_n43_a_list_is_worth_less_or_refused_for_each_thing_that_is_wrong_with_it
 
     // A list that ends before what was extended.
     let (short, _) = Files::of(&pcrs, &FILES[..1]).list(None);
-    let (parsed, quoted) = (EventLog::parse(&log.bytes()).unwrap(), with_pcr10(&log, &good.list(None).1));
+    let (parsed, quoted) = (ReadLog::parse(&log.bytes()).unwrap(), with_pcr10(&log, &good.list(None).1));
     let records = Records { quoted: &quoted, log: Some(&parsed), ima: Some(&short) };
     assert_eq!(refused(&judged(&policy, Some(records)).0), ["L_IMA_REPLAY"]);
     assert_eq!(refused(&judged(&policy, Some(Records { ima: None, ..records })).0), ["L_IMA_ABSENT"]);
@@ -512,7 +512,7 @@ fn files_in_hand_recompute_what_was_measured_and_rebuilds_prove_their_source() {
         (Part::Kernel, "the kernel"),
     ];
     let judge = |held: Held<'_>, policy: &AppraisalPolicy, log: &Log| {
-        let (parsed, pcrs) = (EventLog::parse(&log.bytes()).unwrap(), log.quoted(Bank::Sha256));
+        let (parsed, pcrs) = (ReadLog::parse(&log.bytes()).unwrap(), log.quoted(Bank::Sha256));
         let mut judge = Judge::new(Some(policy), Channel::Exporter);
         let records = Records { quoted: &pcrs, log: Some(&parsed), ima: None };
         let covered = appraise(&mut judge, policy.event_log(), held, Some(records));
@@ -554,7 +554,7 @@ fn files_in_hand_recompute_what_was_measured_and_rebuilds_prove_their_source() {
 fn an_image_in_hand_proves_the_root_hash_that_the_command_line_names() {
     let (log, rules) = unified();
     let policy = policy(&rules, &[]);
-    let (parsed, pcrs) = (EventLog::parse(&log.bytes()).unwrap(), log.quoted(Bank::Sha256));
+    let (parsed, pcrs) = (ReadLog::parse(&log.bytes()).unwrap(), log.quoted(Bank::Sha256));
     let records = Records { quoted: &pcrs, log: Some(&parsed), ima: None };
     let userspace = |root: &[u8]| {
         let images = [crate::reference::tests::recomputed(root, &[(crate::reference::Part::Image, "root.img")])];
