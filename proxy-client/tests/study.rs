@@ -41,7 +41,8 @@ impl Folder {
     }
 
     async fn learn(&self, bundle: &str) -> Output {
-        learn(&LearnArgs { subject: self.text(bundle), simulator_root: Some(self.at("root.pem")) }).await
+        let simulator_root = Some(self.at("root.pem"));
+        learn(&LearnArgs { subject: self.text(bundle), simulator_root, command_line: None }).await
     }
 
     async fn diff(&self, old: &str, new: &str) -> Output {
@@ -112,7 +113,7 @@ async fn what_a_guest_may_do_that_is_not_accepted_by_default_stays_a_question() 
 async fn evidence_that_is_not_authentic_teaches_nothing() {
     let folder = Folder::new();
     folder.bundle("b", |_| {});
-    let output = learn(&LearnArgs { subject: folder.text("b"), simulator_root: None }).await;
+    let output = learn(&LearnArgs { subject: folder.text("b"), simulator_root: None, command_line: None }).await;
     assert_eq!((output.exit, output.stdout.as_str()), (1, ""), "{output:?}");
     assert!(output.stderr.contains("E_ROOT"), "{}", output.stderr);
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::diff::{self, Facts};
 use super::look::{self, Subject};
-use super::{EXIT_USAGE, Output, learn};
+use super::{EXIT_REFUSED, EXIT_USAGE, Output, learn};
 
 #[derive(Debug, Args)]
 pub struct LearnArgs {
@@ -20,6 +20,9 @@ pub struct LearnArgs {
     /// Root certificate of a simulator: what it signs is SIMULATED and PROVES NOTHING
     #[arg(long, value_name = "FILE")]
     pub simulator_root: Option<PathBuf>,
+    /// The kernel command line, where the guest measured it and its log does not have its text: it is compared with the digest
+    #[arg(long, value_name = "TEXT")]
+    pub command_line: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -52,13 +55,19 @@ pub async fn learn(args: &LearnArgs) -> Output {
         Ok(result) => result,
         Err(output) => return output,
     };
-    match result.evidence() {
-        Some(evidence) => {
-            let stdout = learn::policy(evidence, &args.subject);
+    let told = learn::Told { command_line: args.command_line.as_deref() };
+    match learn::policy(&result, &args.subject, told) {
+        Err(error) => {
+            let next = "Give the line as the guest's /proc/cmdline has it, or as it stands in the image.";
+            Output::failed(EXIT_REFUSED, &error, next)
+        }
+        Ok(Some(stdout)) => {
             let stderr = "SEEN IS NOT TRUSTED: answer the questions in this file before you use it.\n".to_owned();
             Output { stdout, coloured: None, stderr, exit: 0 }
         }
-        None => Output { stdout: String::new(), coloured: None, stderr: result.to_string(), exit: result.exit_code() },
+        Ok(None) => {
+            Output { stdout: String::new(), coloured: None, stderr: result.to_string(), exit: result.exit_code() }
+        }
     }
 }
 

@@ -144,13 +144,15 @@ fn named(judge: &mut Judge<'_>, id: &'static str, subject: &'static str, accepte
     judge.fatal(id, subject, seen, one_of(accepted), help);
 }
 
+/// Whether PCR 0 says that Google's firmware took its machine for one with SEV-SNP.
+pub fn is_gce_pcr0_of_snp(value: &PcrValue) -> bool {
+    GCE_PCR0_SNP.iter().any(|(_, known)| PcrValue::new(Bank::Sha256, known).as_ref() == Some(value))
+}
+
 /// The value is SHA-256's; the one of another bank is not known, and so is not it.
 fn pcr0(judge: &mut Judge<'_>, tpm: &VerifiedTpm) {
     let seen = tpm.pcrs().value(0);
-    let holds = seen.is_some_and(|value| {
-        GCE_PCR0_SNP.iter().any(|(_, known)| PcrValue::new(Bank::Sha256, known).as_ref() == Some(value))
-    });
-    if holds {
+    if seen.is_some_and(is_gce_pcr0_of_snp) {
         return;
     }
     let seen = seen.map_or("not quoted".to_owned(), |value| format!("PCR 0: {value}"));

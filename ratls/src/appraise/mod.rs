@@ -33,6 +33,8 @@ mod tables;
 mod text;
 mod tpm;
 
+pub use cloud::is_gce_pcr0_of_snp;
+pub use event_log::{Pin, Pins};
 pub use finding::{Finding, Severity};
 pub use identity::Identity;
 pub use result::{AcceptedResult, AttestationResult, Stage, Verdict};

@@ -252,7 +252,8 @@ pub(super) fn by(source: LineSource) -> &'static str {
     }
 }
 
-pub(super) fn holds(keys: &Keys) -> String {
+/// What is in a variable of keys.
+pub fn holds(keys: &Keys) -> String {
     let names: Vec<_> = keys.names.iter().map(|name| format!("{:?}", shown(name))).collect();
     let mut parts = Vec::new();
     if !names.is_empty() {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::document::{Entry, Section};
 use super::error::{PolicyError, PolicyProblem};
 use super::pattern::{Pattern, Values};
+use super::reference::{DigestOrigin, ORIGINS};
 use crate::digest::Sha256Digest;
 use crate::measured_boot::registers::{Evidential, meaning};
 use crate::measured_boot::stub::SECTIONS;
@@ -16,6 +17,8 @@ use crate::measured_boot::stub::SECTIONS;
 /// What is accepted of a boot.
 #[derive(Debug)]
 pub struct EventLogRules {
+    /// Whose word the digests and texts are.
+    pub(crate) origin: DigestOrigin,
     pub(crate) ignored: Vec<u8>,
     pub(crate) technology: Option<String>,
     pub(crate) secure_boot_required: bool,
@@ -30,6 +33,8 @@ pub struct EventLogRules {
     pub(crate) mok: Vec<MeasuredDigest>,
     pub(crate) disk: Vec<MeasuredDigest>,
     pub(crate) command_lines: Vec<Pattern>,
+    /// Of lines whose text the author does not know.
+    pub(crate) command_line_digests: Vec<MeasuredDigest>,
     pub(crate) grub_commands: Listed<Pattern>,
     pub(crate) variables: Values,
     pub(crate) sections: BTreeMap<&'static str, Vec<MeasuredDigest>>,
@@ -82,6 +87,7 @@ impl MeasuredDigest {
 }
 
 const KEYS: &[&str] = &[
+    "from",
     "ignore_registers",
     "technology",
     "secure_boot",
@@ -95,6 +101,7 @@ const KEYS: &[&str] = &[
     "mok",
     "disk",
     "kernel_command_line",
+    "kernel_command_line_digests",
     "grub_commands",
     "variables",
     "uki",
@@ -111,6 +118,11 @@ impl EventLogRules {
     pub fn needs_ima(&self) -> bool {
         self.ima.is_some()
     }
+
+    /// Whether something is said of the kernel's command line.
+    pub(crate) fn names_lines(&self) -> bool {
+        !self.command_lines.is_empty() || !self.command_line_digests.is_empty()
+    }
 }
 
 pub(super) fn parse(root: &mut Section<'_>) -> Result<Option<EventLogRules>, PolicyError> {
@@ -121,6 +133,7 @@ fn rules(entry: &Entry<'_>) -> Result<EventLogRules, PolicyError> {
     let mut table = entry.section(KEYS)?;
     let variables = variables(&mut table)?;
     let rules = EventLogRules {
+        origin: table.optional("from").map_or(Ok(DigestOrigin::Own), |e| e.word(ORIGINS))?,
         ignored: list(&mut table, "ignore_registers", register)?,
         technology: table
             .optional("technology")
@@ -139,6 +152,7 @@ fn rules(entry: &Entry<'_>) -> Result<EventLogRules, PolicyError> {
         mok: list(&mut table, "mok", measured)?,
         disk: list(&mut table, "disk", measured)?,
         command_lines: list(&mut table, "kernel_command_line", pattern)?,
+        command_line_digests: list(&mut table, "kernel_command_line_digests", measured)?,
         grub_commands: listed(&mut table, "grub_commands", pattern)?,
         sections: sections(&mut table)?,
         ima: table.optional("ima").map(|e| ima(&e)).transpose()?,

@@ -2,7 +2,7 @@
 //!
 //! A variable stands for one word or a part of one: no blank, no quote, no equals sign, at least one character. So it can never
 //! bring in a word of its own. The same name is the same value everywhere in a pattern, and where the policy lists
-//! the values of a name, it is one of those.
+//! the values of a name, it is one of those. `$${` is the text `${` itself, as scripts of grub have it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -63,22 +63,25 @@ impl Pattern {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
+            if let Some(before) = before.strip_suffix('$') {
+                push_text(&mut pieces, before);
+                push_text(&mut pieces, "${");
+                rest = after;
+                continue;
+            }
             let Some((name, after)) = after.split_once('}') else { return Err("a variable that ends: ${name}") };
             let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
             if !plain {
-                return Err("a variable named with letters, digits and underscores: ${name}");
+                return Err("a variable named with letters, digits and underscores: ${name}; $${ is the text itself");
             }
-            match (before.is_empty(), pieces.last()) {
-                (true, Some(Piece::Variable(_))) => return Err("a text between two variables"),
-                (true, _) => {}
-                (false, _) => pieces.push(Piece::Text(before.to_owned())),
+            push_text(&mut pieces, before);
+            if let Some(Piece::Variable(_)) = pieces.last() {
+                return Err("a text between two variables");
             }
             pieces.push(Piece::Variable(name.to_owned()));
             rest = after;
         }
-        if !rest.is_empty() {
-            pieces.push(Piece::Text(rest.to_owned()));
-        }
+        push_text(&mut pieces, rest);
         if pieces.is_empty() {
             return Err("a text");
         }
@@ -86,6 +89,11 @@ impl Pattern {
             return Err("at most 16 variables");
         }
         Ok(Pattern { text: text.to_owned(), pieces })
+    }
+
+    /// The pattern that is this text and no other.
+    pub fn of_text(text: &str) -> String {
+        text.replace("${", "$${")
     }
 
     /// The text, where there are no variables in it.
@@ -108,6 +116,15 @@ impl Pattern {
     pub fn matches(&self, text: &str, listed: &Values, budget: &mut Budget) -> Option<Bindings> {
         let mut bindings = Bindings::new();
         (text.len() <= MAX_TEXT && fits(&self.pieces, text, listed, &mut bindings, budget)).then_some(bindings)
+    }
+}
+
+/// Texts side by side are one.
+fn push_text(pieces: &mut Vec<Piece>, text: &str) {
+    match pieces.last_mut() {
+        _ if text.is_empty() => {}
+        Some(Piece::Text(before)) => before.push_str(text),
+        _ => pieces.push(Piece::Text(text.to_owned())),
     }
 }
 
@@ -208,5 +225,14 @@ mod tests {
         }
         assert!(Pattern::parse(&(0..17).map(|i| format!("${{v{i}}} ")).collect::<String>()).is_err());
         assert_eq!(Pattern::parse("ro $x {y}").unwrap().exact(), Some("ro $x {y}"));
+    }
+
+    #[test]
+    fn any_text_can_be_written_as_a_pattern_of_itself() {
+        for text in ["set x=${y}", "${", "$${", "a $${b}${c} ${1:-d}", "ro", "$", "$$", "x${"] {
+            let pattern = Pattern::parse(&Pattern::of_text(text)).unwrap();
+            assert_eq!(pattern.exact(), Some(text), "{text}");
+        }
+        assert!(matches("$${a}-${a}", "${a}-1").is_some());
     }
 }

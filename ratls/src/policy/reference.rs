@@ -408,7 +408,7 @@ fn verity(
 /// The phrase by which a policy's author says what no digest can show (platforms.md §9 N26).
 const ENFORCED: &str = "enforced by this firmware";
 
-const ORIGINS: &[(&str, DigestOrigin)] =
+pub(super) const ORIGINS: &[(&str, DigestOrigin)] =
     &[("own", DigestOrigin::Own), ("vendor", DigestOrigin::Vendor), ("learned", DigestOrigin::Learned)];
 
 const VMMS: &[(&str, Vmm)] = &[

@@ -103,6 +103,9 @@ impl fmt::Display for AppraisalPolicy {
             for pattern in &rules.command_lines {
                 writeln!(f, "  command line  {}", pattern.to_string().escape_debug())?;
             }
+            if !rules.command_line_digests.is_empty() {
+                writeln!(f, "  command line  {} by digest", rules.command_line_digests.len())?;
+            }
             writeln!(f, "  kernels       {}", rules.kernel.len())?;
         }
         for rule in &self.levels.wanted {

@@ -21,11 +21,13 @@ use proxy_core::tasks::Tasks;
 use proxy_core::tls::client_config;
 use ratls::appraise::Severity;
 use ratls::binding::{Binder, Profile};
+use ratls::bundle::Bundle;
 use ratls::endorsement::TrustAnchors;
 use ratls::policy::AppraisalPolicy;
 use ratls::wire::attest::Endorsement;
 use ratls::wire::credential::{Credential, CredentialSecret};
 use rustls::pki_types::ServerName;
+use simulator::boot::Firmware;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -46,6 +48,15 @@ pub(crate) enum Deployment {
 pub(crate) const WITH_TPM: [Deployment; 4] = [Deployment::Azure, Deployment::Gcp, Deployment::Aws, Deployment::Svsm];
 
 impl Deployment {
+    pub(crate) fn firmware(self) -> Firmware {
+        match self {
+            Deployment::Azure => Firmware::Azure,
+            Deployment::Gcp => Firmware::Gce,
+            Deployment::Aws => Firmware::Aws,
+            Deployment::Svsm => Firmware::Svsm,
+        }
+    }
+
     fn platform(self) -> config::Platform {
         match self {
             Deployment::Azure => config::Platform::Azure,
@@ -75,7 +86,7 @@ type Change = Box<dyn FnMut(&mut Gathered, &Binder) + Send>;
 pub(crate) struct Guest {
     pub(crate) deployment: Deployment,
     address: SocketAddr,
-    upstream: Upstream,
+    upstream: Arc<Upstream>,
     hands: Hands,
     dir: Arc<TempDir>,
     /// Of the machine, below that of the roots.
@@ -92,7 +103,7 @@ impl Guest {
     /// With this in `simulator.toml` besides.
     pub(crate) async fn simulated(deployment: Deployment, settings: &str) -> Guest {
         let dir = tempfile::Builder::new().prefix("evident-platform-").tempdir().unwrap();
-        Guest::in_dir(Arc::new(dir), deployment, settings).await
+        Guest::in_dir(Arc::new(dir), Arc::new(Upstream::http().unwrap()), deployment, settings).await
     }
 
     /// Azure's, with this in its own table.
@@ -100,13 +111,12 @@ impl Guest {
         Guest::simulated(Deployment::Azure, &format!("{AZURE}\n{settings}")).await
     }
 
-    /// Another machine under the same roots, on the same chip.
+    /// Another machine under the same roots, on the same chip, in front of the same application.
     pub(crate) async fn beside(&self, settings: &str) -> Guest {
-        Guest::in_dir(Arc::clone(&self.dir), self.deployment, settings).await
+        Guest::in_dir(Arc::clone(&self.dir), Arc::clone(&self.upstream), self.deployment, settings).await
     }
 
-    async fn in_dir(dir: Arc<TempDir>, deployment: Deployment, settings: &str) -> Guest {
-        let upstream = Upstream::http().unwrap();
+    async fn in_dir(dir: Arc<TempDir>, upstream: Arc<Upstream>, deployment: Deployment, settings: &str) -> Guest {
         let config = configuration(dir.path(), deployment, settings, upstream.address());
         let device = config.device.clone();
         let before = machines(dir.path());
@@ -200,6 +210,21 @@ impl Guest {
             }
             Err(other) => panic!("{:?}: neither accepted nor refused: {other}", self.deployment),
         }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Everything that it shows to somebody who has no policy, as `inspect --save` keeps it.
+    pub(crate) async fn bundle(&self) -> Bundle {
+        let target = Target { policy: None, ..self.target(&policies::accepting(self.deployment)) };
+        let mut shown = target.show().await.unwrap_or_else(|error| panic!("{:?}: {error}", self.deployment));
+        let result = shown.result(&target).await.unwrap();
+        assert!(result.evidence().is_some(), "{:?}: {result}", self.deployment);
+        let bundle = shown.bundle();
+        shown.close().await;
+        bundle
     }
 
     /// A page of the upstream, through a tunnel that was opened under this policy.

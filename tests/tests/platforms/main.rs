@@ -7,6 +7,7 @@
 //! quoting   a TPM that quotes for somebody who holds its socket
 //! accepted  every deployment is accepted under its policy, and a page comes through the tunnel
 //! refused   and each is refused, with the reason, for one thing that is wrong
+//! learned   what `policy learn` writes of each accepts it, and refuses another command line
 //! direct    SNPGuard and microCVM: the launch digest, computed from files
 //! ```
 //!
@@ -19,6 +20,7 @@
 mod accepted;
 mod direct;
 mod guest;
+mod learned;
 mod policies;
 mod quoting;
 mod refused;

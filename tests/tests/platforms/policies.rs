@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use evident_tests::policy::SIMULATED_MEASUREMENT;
-use simulator::boot::{Firmware, Guest as Booted, Loader};
+use simulator::boot::{Guest as Booted, Loader};
 use simulator::tpm::objects::Bank;
 
 use crate::guest::Deployment;
@@ -29,13 +29,11 @@ pub(crate) fn accepting(deployment: Deployment) -> String {
 
 /// What was booted: this command line by GRUB, or all of a unified kernel image.
 fn booted(deployment: Deployment) -> String {
-    let (firmware, bank) = match deployment {
-        Deployment::Azure => (Firmware::Azure, Bank::Sha256),
-        Deployment::Gcp => (Firmware::Gce, Bank::Sha256),
-        Deployment::Aws => (Firmware::Aws, Bank::Sha384),
-        Deployment::Svsm => (Firmware::Svsm, Bank::Sha256),
+    let bank = match deployment {
+        Deployment::Azure | Deployment::Gcp | Deployment::Svsm => Bank::Sha256,
+        Deployment::Aws => Bank::Sha384,
     };
-    let booted = Booted::new(firmware);
+    let booted = Booted::new(deployment.firmware());
     let command_line = &booted.command_line;
     if booted.loader == Loader::Grub {
         return format!(

@@ -44,14 +44,17 @@ pub(super) struct Account {
     pub(super) kernel_listed: bool,
     /// The command line: as the log has it, or as the policy gave it where only its digest was measured.
     pub(super) line: Option<CommandLine>,
+    /// A line was accepted by its digest, and nobody knows what it says.
+    pub(super) unread_line: bool,
 }
 
 impl Account {
     pub(super) fn of(rules: &EventLogRules, held: Held<'_>, log: &EventLog, boot: &Boot) -> Account {
         let (lines, budget) = (BTreeMap::new(), Budget::new());
-        let mut teller = Teller { rules, files: held.files, boot, budget, lines, bindings: None, given: None };
+        let mut teller =
+            Teller { rules, files: held.files, boot, budget, lines, bindings: None, given: None, unread: false };
         let mut wrong_lines = Vec::new();
-        if !rules.command_lines.is_empty() {
+        if rules.names_lines() {
             for measured in &boot.command_lines {
                 let right = teller.line(measured);
                 teller.lines.insert(measured.event, right);
@@ -67,8 +70,9 @@ impl Account {
         let kernel_listed = kernel(boot).is_some_and(|digest| {
             on(&rules.kernel, &digest) || held.files.is_some_and(|files| files.knows_as(Part::Kernel, &digest))
         });
+        let unread_line = teller.unread;
         let line = boot.command_line().cloned().or(teller.given).filter(|_| wrong_lines.is_empty());
-        Account { outcomes, wrong_lines, kernel_listed, line }
+        Account { outcomes, wrong_lines, kernel_listed, line, unread_line }
     }
 
     pub(super) fn outcome(&self, pcr: u8) -> &Outcome {
@@ -87,6 +91,8 @@ struct Teller<'a> {
     bindings: Option<Bindings>,
     /// A text of the policy whose digest was measured.
     given: Option<CommandLine>,
+    /// A digest of the policy was measured, and no text is known for it.
+    unread: bool,
 }
 
 impl Teller<'_> {
@@ -120,7 +126,7 @@ impl Teller<'_> {
             8 => match &rules.grub_commands {
                 Listed::Any => false,
                 Listed::These(_) => true,
-                Listed::Nothing => !rules.command_lines.is_empty(),
+                Listed::Nothing => rules.names_lines(),
             },
             9 => {
                 let kernel = files || (!rules.kernel.is_empty() && grub_kernel) || !rules.initrd.is_empty();
@@ -130,10 +136,10 @@ impl Teller<'_> {
                 files
                     || !rules.sections.is_empty()
                     || !rules.kernel.is_empty()
-                    || !rules.command_lines.is_empty()
+                    || rules.names_lines()
                     || !rules.initrd.is_empty()
             }
-            12 => !rules.command_lines.is_empty(),
+            12 => rules.names_lines(),
             13 => matches!(rules.files, Listed::These(_)),
             14 => !rules.mok.is_empty(),
             _ => false,
@@ -222,7 +228,9 @@ impl Teller<'_> {
                 return true;
             }
         }
-        false
+        let listed = on(&rules.command_line_digests, &measured.digest);
+        self.unread |= listed && measured.line.is_none();
+        listed
     }
 
     fn unnamed_sections(&self) -> Vec<usize> {
@@ -250,7 +258,7 @@ pub(super) fn kernel(boot: &Boot) -> Option<PcrValue> {
 }
 
 /// Separators, and actions that each boot goes through: their digests are those of known bytes.
-fn is_common(event: &Event) -> bool {
+pub(super) fn is_common(event: &Event) -> bool {
     event.is_digest_of(&[&[0; 4]]) || ACTIONS.iter().any(|action| event.is_digest_of(&[action.as_bytes()]))
 }
 

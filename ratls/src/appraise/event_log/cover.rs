@@ -6,6 +6,7 @@
 use super::account::{self, Account, Outcome};
 use super::ima::Files;
 use super::{Covered, Held};
+use crate::appraise::launch::provenance;
 use crate::appraise::levels::{Component, Cover, Matched, Named, Provenance};
 use crate::evidence::tpm::PcrValue;
 use crate::measured_boot::command_line::CommandLine;
@@ -63,10 +64,10 @@ fn gaps(boot: &Boot, account: Option<&Account>, layer: Layer) -> Vec<String> {
 /// What files in hand make of a component whose registers are all accounted for: recomputed where each of its digests is that of a
 /// file, rebuilt where each of those files is. The keys of Secure Boot, the partition table and MOK lists are configuration: they are
 /// compared by their digests, which does not lower what is known of programs.
-fn best(held: Held<'_>, digests: &[PcrValue], account: &Account, part: Part) -> Matched {
+fn best(rules: &EventLogRules, held: Held<'_>, digests: &[PcrValue], account: &Account, part: Part) -> Matched {
     let line = account.line.as_ref().map(CommandLine::text);
     let Some(proof) = held.files.and_then(|files| files.proof(digests, line)) else {
-        return Matched::Digest(Provenance::Own);
+        return Matched::Digest(provenance(rules.origin));
     };
     let parts: Vec<Part> = match part {
         Part::Kernel => vec![Part::Kernel],
@@ -90,7 +91,7 @@ fn loaders(boot: &Boot) -> Vec<PcrValue> {
 fn boot_row(boot: &Boot, held: Held<'_>, compared: Compared<'_>) -> Covered {
     let notes = gaps(boot, compared.map(|(_, account)| account), Layer::Boot);
     let (cover, matched) = match (notes.is_empty(), compared) {
-        (true, Some((_, account))) => (Cover::Full, best(held, &loaders(boot), account, Part::Loader)),
+        (true, Some((rules, account))) => (Cover::Full, best(rules, held, &loaders(boot), account, Part::Loader)),
         (true, None) => (Cover::Full, Matched::Nothing),
         (false, Some((rules, _))) if !rules.secure_boot_keys.is_empty() => {
             (Cover::Partial, Matched::Signer("the keys of Secure Boot".to_owned()))
@@ -117,14 +118,16 @@ fn kernel_row(boot: &Boot, held: Held<'_>, compared: Compared<'_>) -> Covered {
         if !account.kernel_listed {
             notes.push("its digest is on no list".to_owned());
         }
-        if rules.command_lines.is_empty() || !account.wrong_lines.is_empty() {
+        if !rules.names_lines() || !account.wrong_lines.is_empty() {
             notes.push("its command line is compared with nothing".to_owned());
+        } else if account.unread_line {
+            notes.push("its command line is pinned by a digest; what it says is not known".to_owned());
         }
     }
     let (cover, matched) = match (notes.is_empty(), compared) {
-        (true, Some((_, account))) => {
+        (true, Some((rules, account))) => {
             let kernel: Vec<PcrValue> = account::kernel(boot).into_iter().collect();
-            (Cover::Full, best(held, &kernel, account, Part::Kernel))
+            (Cover::Full, best(rules, held, &kernel, account, Part::Kernel))
         }
         (true, None) => (Cover::Full, Matched::Nothing),
         (false, _) => (Cover::Partial, Matched::Nothing),
@@ -151,7 +154,7 @@ fn userspace_row(boot: &Boot, held: Held<'_>, compared: Compared<'_>, kernel: Co
                     Err(_) => Matched::Binary(proof),
                 }
             }),
-            Some((rules, _)) if pins(rules, root) => Matched::Digest(Provenance::Own),
+            Some((rules, _)) if pins(rules, root) => Matched::Digest(provenance(rules.origin)),
             _ => Matched::Nothing,
         };
         return Covered { says, ..covered(Component::Userspace, Cover::Full, matched) };
@@ -159,7 +162,7 @@ fn userspace_row(boot: &Boot, held: Held<'_>, compared: Compared<'_>, kernel: Co
     let (cover, matched, note) = match files {
         Files::Matched(count) => (
             Cover::PolicyBounded,
-            Matched::Digest(Provenance::Own),
+            Matched::Digest(compared.map_or(Provenance::Own, |(rules, _)| provenance(rules.origin))),
             format!(
                 "IMA measured {} under its policy, all of them listed; what the policy leaves out is not known",
                 entries(count)

@@ -4,6 +4,7 @@
 //! account   each event of a judged register: which rule names it, if any
 //! rules     what the policy asks, in terms of meaning              --> findings
 //! ima       the files that IMA measured                            --> findings
+//! pins      what rules would have to name for exactly this boot
 //! cover     how much of each component that is (platforms.md §8.7) --> Measured for the levels
 //! ```
 //!
@@ -15,6 +16,7 @@
 mod account;
 mod cover;
 mod ima;
+mod pins;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -32,6 +34,7 @@ use crate::policy::EventLogRules;
 use crate::reference::{BootReference, Expected, Rebuild};
 use crate::verify::VerifiedEvidence;
 use account::Account;
+pub use pins::{Pin, Pins};
 
 /// What a guest's TPM quoted, and the records that it sent with it.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +78,12 @@ impl AttestationResult {
     /// What was booted, by the event log and the registers that were quoted; `None` where nothing of it came.
     pub fn booted(&self) -> Option<Boot> {
         read(records(self.evidence()?)?).map(|(_, boot)| boot)
+    }
+
+    /// What rules of `[event_log]` would have to name for exactly this boot to be accepted; `None` where there is no log of it.
+    pub fn pins(&self) -> Option<Pins> {
+        let records = records(self.evidence()?)?;
+        Pins::read(records.log?, records.quoted)
     }
 }
 

@@ -145,11 +145,14 @@ fn kernel(judge: &mut Judge<'_>, rules: &EventLogRules, boot: &Boot, account: &A
             judge.fatal("L_COMMAND_LINE", "kernel command line", format!("{key} more than once"), "once", help);
         }
     }
-    if rules.command_lines.is_empty() {
+    if !rules.names_lines() {
         return;
     }
-    let wanted: Vec<_> =
+    let mut wanted: Vec<_> =
         rules.command_lines.iter().take(LISTED).map(|pattern| format!("{:?}", pattern.to_string())).collect();
+    if !rules.command_line_digests.is_empty() {
+        wanted.push(format!("one of the {} digests of the policy", rules.command_line_digests.len()));
+    }
     let wanted = wanted.join(" or ");
     if boot.command_lines.is_empty() {
         let help = "no register that the log explains holds a command line";

@@ -4,50 +4,48 @@
 //! question that is commented out, and the first of them is mandatory, so that the file accepts nobody before it was read. What the
 //! guest has and the strict default refuses stays refused until its line is uncommented.
 
-use std::fmt::Write;
+mod boot;
+mod draft;
+mod platform;
 
+use ratls::appraise::AttestationResult;
 use ratls::binding::UpstreamScope;
 use ratls::evidence::snp::{SigningKey, TcbKind};
+use ratls::measured_boot::words::shown;
 use ratls::tcb::TcbVersion;
 use ratls::verify::VerifiedEvidence;
 
-const STRING: &str = "writing to a string does not fail";
+use draft::{Draft, quoted};
 
-/// The text of the policy. `subject` says where it was learned.
-pub fn policy(evidence: &VerifiedEvidence, subject: &str) -> String {
+/// What the author knows and the evidence only has the digest of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told<'a> {
+    pub command_line: Option<&'a str>,
+}
+
+/// Something that was told and is not what the guest measured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no register that the event log explains holds this command line: {0:?}")]
+pub struct NotMeasured(String);
+
+/// The text of the policy; `None` where nothing of the evidence can be believed. `subject` says where it was learned.
+pub fn policy(result: &AttestationResult, subject: &str, told: Told<'_>) -> Result<Option<String>, NotMeasured> {
+    let Some(evidence) = result.evidence() else { return Ok(None) };
     let mut out = Draft::default();
     head(&mut out, evidence, subject);
     identity(&mut out, evidence);
     snp(&mut out, evidence);
     tcb(&mut out, evidence);
-    rest(&mut out, evidence);
-    out.text.replace("{QUESTIONS}", &out.questions.to_string())
-}
-
-#[derive(Default)]
-struct Draft {
-    text: String,
-    questions: usize,
-}
-
-impl Draft {
-    fn line(&mut self, line: impl AsRef<str>) {
-        writeln!(self.text, "{}", line.as_ref()).expect(STRING);
-    }
-
-    /// A question and the answers to choose from, each commented out.
-    fn question(&mut self, question: &str, answers: &[String]) {
-        self.questions += 1;
-        let number = self.questions;
-        self.line(format!("# QUESTION {number}: {question}"));
-        for answer in answers {
-            self.line(format!("# {answer}"));
-        }
-    }
+    platform::tables(&mut out, evidence);
+    reference(&mut out, evidence);
+    guest(&mut out, evidence);
+    boot::table(&mut out, result, told)?;
+    last(&mut out, evidence);
+    Ok(Some(out.finish()))
 }
 
 fn head(out: &mut Draft, evidence: &VerifiedEvidence, subject: &str) {
-    out.line(format!("# Learned from {} at {}.", one_line(subject), evidence.at()));
+    out.line(format!("# Learned from {} at {}.", shown(subject), evidence.at()));
     if evidence.simulated() {
         out.line(format!("# {}.", ratls::appraise::SIMULATED));
     }
@@ -82,6 +80,7 @@ fn identity(out: &mut Draft, evidence: &VerifiedEvidence) {
             report.guest_svn()
         ));
     }
+    answers.extend(platform::identities(evidence));
     answers.push(
         "or, instead of the table and above it: identity = \"any\"   # anybody's guest with such a measurement"
             .to_owned(),
@@ -152,10 +151,11 @@ fn tcb(out: &mut Draft, evidence: &VerifiedEvidence) {
     out.line("");
 }
 
-fn rest(out: &mut Draft, evidence: &VerifiedEvidence) {
+/// What a digest covers beside the firmware only its files tell: on a cloud nothing, under measured direct boot everything.
+fn reference(out: &mut Draft, evidence: &VerifiedEvidence) {
     out.question(
-        "is this the launch measurement of the guest that you built? `evident-client measure` computes it from your files. \
-         Once you have compared it, write from = \"own\"; better, name the files themselves (docs/policy.md).",
+        "is this the launch measurement of the guest that you built, or of the cloud's firmware? `evident-client measure` computes it \
+         from your files. Once you have compared it, write from = \"own\"; better, name the files themselves (docs/policy.md).",
         &[],
     );
     out.line("[[reference]]");
@@ -163,19 +163,24 @@ fn rest(out: &mut Draft, evidence: &VerifiedEvidence) {
     out.line("from = \"learned\"");
     out.line(format!("measurements = [\"{}\"]", evidence.report().report().measurement()));
     out.line("");
-    if let Some(statement) = evidence.statement() {
-        out.line("[guest]");
-        out.question(
-            "is this the configuration of the guest's proxy? `evident-proxy check-config` prints its digest.",
-            &[],
-        );
-        out.line(format!("config = [\"{}\"]", statement.config));
-        if statement.upstream_scope == UpstreamScope::OutsideGuest {
-            let answer = "upstream_scope = \"plaintext leaves the guest\"".to_owned();
-            out.question("the proxy forwards to another machine without protection. Do you accept that?", &[answer]);
-        }
-        out.line("");
+}
+
+fn guest(out: &mut Draft, evidence: &VerifiedEvidence) {
+    let Some(statement) = evidence.statement() else { return };
+    out.line("[guest]");
+    out.question(
+        "is this the configuration of the guest's proxy? `evident-proxy check-config` prints its digest.",
+        &[],
+    );
+    out.line(format!("config = [\"{}\"]", statement.config));
+    if statement.upstream_scope == UpstreamScope::OutsideGuest {
+        let answer = "upstream_scope = \"plaintext leaves the guest\"".to_owned();
+        out.question("the proxy forwards to another machine without protection. Do you accept that?", &[answer]);
     }
+    out.line("");
+}
+
+fn last(out: &mut Draft, evidence: &VerifiedEvidence) {
     if evidence.simulated() {
         let answers = ["[roots]".to_owned(), "simulator = \"root.pem\"".to_owned()];
         out.question(
@@ -184,16 +189,9 @@ fn rest(out: &mut Draft, evidence: &VerifiedEvidence) {
         );
         out.line("");
     }
-    let answers = ["[levels]".to_owned(), "firmware = \"L2 amd-sp\"".to_owned()];
-    out.question("how well must each part be verified? `inspect` shows what is reached.", &answers);
-}
-
-/// As a TOML string.
-fn quoted(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
-}
-
-/// A comment must end where its line ends.
-fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
+    let mut answers = vec!["[levels]".to_owned(), "firmware = \"L2 amd-sp\"".to_owned()];
+    if let Some(anchor) = evidence.tpm().and_then(|tpm| tpm.link().anchor()) {
+        answers.extend(["boot", "kernel"].map(|part| format!("{part} = \"L2 {}\"", anchor.as_str())));
+    }
+    out.question("how well must each part be verified? `inspect --policy` shows what is reached.", &answers);
 }
