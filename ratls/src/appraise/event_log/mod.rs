@@ -83,7 +83,7 @@ impl AttestationResult {
     /// What rules of `[event_log]` would have to name for exactly this boot to be accepted; `None` where there is no log of it.
     pub fn pins(&self) -> Option<Pins> {
         let records = records(self.evidence()?)?;
-        Pins::read(records.log?, records.quoted)
+        Pins::read(records.log?.log(), records.quoted)
     }
 }
 
