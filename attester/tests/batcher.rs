@@ -346,6 +346,52 @@ async fn a_device_error_reaches_everybody_in_the_batch_and_the_next_request_reco
 }
 
 #[tokio::test]
+async fn a_device_that_is_busy_for_a_moment_is_asked_again_for_the_same_leaves_and_what_came_meanwhile() {
+    let rig = GATED.start();
+    let first: Vec<_> = (0..3).map(|n| rig.attest(n)).collect();
+    rig.in_request(1).await;
+    let gone = &first[1];
+    gone.abort();
+    settle().await;
+    let late = rig.attest(3);
+    let handle = rig.handle.clone();
+    let key = tokio::spawn(async move { handle.attest_key(KeyLeaf::new(&spki())).await });
+    settle().await;
+    let rest = Duration::from_millis(300);
+    // The batch, and then the key, whose turn it is.
+    for _ in 0..2 {
+        rig.order(Err(DeviceError::Busy { retry_after: rest }));
+    }
+    for _ in 0..2 {
+        rig.order(Ok(()));
+    }
+    let taken = rig.sizes()[0];
+    assert_eq!(key.await.unwrap().unwrap().batch.n(), 1);
+    for (n, answer) in first.into_iter().chain([late]).enumerate().filter(|(n, _)| *n != 1) {
+        let n = u32::try_from(n).unwrap();
+        assert!(holds(leaf(n).hash(), &answer.await.unwrap().unwrap()), "leaf {n}");
+    }
+    assert_eq!(rig.sizes(), [taken, 1, 1, 3], "nobody waits for the leaf in the middle any more");
+    assert_eq!(rig.batches.failed.load(Ordering::Relaxed), 2);
+    let started = rig.started.lock().unwrap().clone();
+    assert!(started[2].duration_since(started[0]) >= 2 * rest, "each rest is kept");
+}
+
+#[tokio::test]
+async fn a_device_that_is_busy_again_and_again_is_reported_after_some_seconds() {
+    let rig = GATED.start();
+    let waiting = rig.attest(0);
+    let begin = Instant::now();
+    for _ in 0..20 {
+        rig.order(Err(DeviceError::Busy { retry_after: Duration::from_millis(900) }));
+    }
+    let refused = waiting.await.unwrap().unwrap_err();
+    assert!(matches!(refused, AttestError::Device(DeviceError::Busy { .. })), "{refused}");
+    let waited = begin.elapsed();
+    assert!((3..6).contains(&waited.as_secs()), "{waited:?}");
+}
+
+#[tokio::test]
 async fn a_device_that_wants_a_long_rest_gets_it_and_callers_are_told_at_once() {
     let rig = GATED.start();
     let rest = Duration::from_millis(1300);

@@ -4,7 +4,8 @@
 //!
 //! Where the device is idle and its pace allows, a request starts at once with all that is pending; else everything waits for the
 //! running request. There is no timer that collects. So nobody waits longer than twice the larger of device time and minimum
-//! interval; an hourly key leaf may add one request to that.
+//! interval; an hourly key leaf may add one request to that. A device that is busy for a short while is asked again for the same leaves
+//! and what came meanwhile; one that wants a long rest, or is busy again and again, is reported to those who wait.
 //!
 //! Assumes that a [`ChannelLeaf`] is what `ratls` says: made from the exporter secret of a connection of this process. There is no way
 //! to have other bytes signed. Does not verify the report; the guest does that with its own verifier before it serves it.
@@ -245,10 +246,11 @@ impl Batcher {
             queue.wait_for_work().await;
             tokio::time::sleep_until(pacer.earliest(Instant::now())).await;
             let Some(work) = queue.take() else { continue };
-            let (purpose, leaves, replies) = match work {
-                Work::Batch(leaves, replies) => (Purpose::Batch, leaves, replies),
-                Work::Key(leaf, reply) => (Purpose::Key, vec![leaf.hash()], vec![reply]),
+            let (purpose, leaves) = match &work {
+                Work::Batch(_) => (Purpose::Batch, work.leaves()),
+                Work::Key(_) => (Purpose::Key, work.leaves()),
             };
+            let n = leaves.len();
             let done = ask(&jobs, observer.as_ref(), purpose, leaves).await?;
             // A device that throttles counts from when it was asked, which on a loaded machine is later than the hand-over.
             pacer.start(done.asked);
@@ -256,21 +258,20 @@ impl Batcher {
             match done.result {
                 Ok(batch) => {
                     latest.send_replace(Some(batch.clone()));
-                    for (index, reply) in (0..).zip(replies) {
-                        // Fails where nobody waits any more, which is as good.
-                        let _ = reply.send(Ok((batch.clone(), index)));
-                    }
+                    work.answer(|index| Ok((batch.clone(), index)));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, leaves = replies.len(), "no report");
-                    for reply in replies {
-                        let _ = reply.send(Err(error.clone()));
-                    }
+                    tracing::warn!(%error, leaves = n, "no report");
+                    let mut told = Some(work);
                     if let DeviceError::Busy { retry_after } = error {
                         let now = Instant::now();
                         let until = now + retry_after.min(LONGEST_HOLD);
                         pacer.hold(until);
+                        told = told.and_then(|work| queue.put_back(work, now, until));
                         queue.hold(now, until);
+                    }
+                    if let Some(work) = told {
+                        work.answer(|_| Err(error.clone()));
                     }
                 }
             }

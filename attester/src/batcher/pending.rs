@@ -17,6 +17,9 @@ use tokio::time::Instant;
 const MAX_PENDING_KEYS: usize = 4;
 /// A device that asks for a longer rest than this is reported to those who come, instead of letting them wait.
 pub(super) const LONGEST_SILENT_HOLD: Duration = Duration::from_secs(1);
+/// A leaf that waits longer than this, because the device says again and again that it is busy, is given up: whoever waits has a
+/// deadline of its own, and had better be told when to come back.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
 pub(super) type Outcome = Result<(Arc<BatchEvidence>, u32), DeviceError>;
 
@@ -29,7 +32,7 @@ pub(super) struct Queue {
 
 struct State {
     leaves: BTreeMap<u64, Waiter>,
-    keys: VecDeque<(KeyLeaf, oneshot::Sender<Outcome>)>,
+    keys: VecDeque<WaitingKey>,
     by_source: HashMap<Source, usize>,
     next_id: u64,
     held_until: Option<Instant>,
@@ -38,8 +41,16 @@ struct State {
     closed: bool,
 }
 
-struct Waiter {
+pub(super) struct Waiter {
+    id: u64,
     hash: LeafHash,
+    since: Instant,
+    reply: oneshot::Sender<Outcome>,
+}
+
+pub(super) struct WaitingKey {
+    leaf: KeyLeaf,
+    since: Instant,
     reply: oneshot::Sender<Outcome>,
 }
 
@@ -76,8 +87,28 @@ impl Drop for Ticket {
 /// What one request takes from the queue.
 pub(super) enum Work {
     /// All leaves that were pending, oldest first, and who waits for each.
-    Batch(Vec<LeafHash>, Vec<oneshot::Sender<Outcome>>),
-    Key(KeyLeaf, oneshot::Sender<Outcome>),
+    Batch(Vec<Waiter>),
+    Key(WaitingKey),
+}
+
+impl Work {
+    pub(super) fn leaves(&self) -> Vec<LeafHash> {
+        match self {
+            Work::Batch(waiters) => waiters.iter().map(|waiter| waiter.hash).collect(),
+            Work::Key(key) => vec![key.leaf.hash()],
+        }
+    }
+
+    /// Tells each leaf's waiter. It fails where nobody waits any more, which is as good.
+    pub(super) fn answer(self, outcome: impl Fn(u32) -> Outcome) {
+        let replies: Vec<_> = match self {
+            Work::Batch(waiters) => waiters.into_iter().map(|waiter| waiter.reply).collect(),
+            Work::Key(key) => vec![key.reply],
+        };
+        for (index, reply) in (0..).zip(replies) {
+            let _ = reply.send(outcome(index));
+        }
+    }
 }
 
 impl Queue {
@@ -113,7 +144,7 @@ impl Queue {
         state.by_source.insert(source, of_source + 1);
         let id = state.next_id;
         state.next_id += 1;
-        state.leaves.insert(id, Waiter { hash: leaf.hash(), reply });
+        state.leaves.insert(id, Waiter { id, hash: leaf.hash(), since: Instant::now(), reply });
         drop(state);
         self.wake.notify_one();
         Ok(Ticket { queue: self.clone(), id, source, answer })
@@ -123,11 +154,11 @@ impl Queue {
         let (reply, answer) = oneshot::channel();
         let mut state = self.state();
         state.refuse_if_closed_or_held()?;
-        state.keys.retain(|(_, reply)| !reply.is_closed());
+        state.keys.retain(|key| !key.reply.is_closed());
         if state.keys.len() >= MAX_PENDING_KEYS {
             return Err(AttestError::QueueFull { retry_after: state.retry_after });
         }
-        state.keys.push_back((leaf, reply));
+        state.keys.push_back(WaitingKey { leaf, since: Instant::now(), reply });
         drop(state);
         self.wake.notify_one();
         Ok(answer)
@@ -159,9 +190,9 @@ impl Queue {
     /// never have their turn. `None` where everybody has left in the meantime.
     pub(super) fn take(&self) -> Option<Work> {
         let mut state = self.state();
-        while let Some((leaf, reply)) = state.keys.pop_front() {
-            if !reply.is_closed() {
-                return Some(Work::Key(leaf, reply));
+        while let Some(key) = state.keys.pop_front() {
+            if !key.reply.is_closed() {
+                return Some(Work::Key(key));
             }
         }
         let most = usize::try_from(MAX_LEAVES).expect("65,536 fits");
@@ -171,8 +202,35 @@ impl Queue {
         };
         let taken = std::mem::replace(&mut state.leaves, rest);
         drop(state);
-        let (hashes, replies): (Vec<_>, Vec<_>) = taken.into_values().map(|waiter| (waiter.hash, waiter.reply)).unzip();
-        (!hashes.is_empty()).then_some(Work::Batch(hashes, replies))
+        let waiters: Vec<_> = taken.into_values().filter(|waiter| !waiter.reply.is_closed()).collect();
+        (!waiters.is_empty()).then_some(Work::Batch(waiters))
+    }
+
+    /// Leaves that a busy device had no report for wait again, in their old places, so that the next request takes them; `work` is
+    /// what is left of them. A long rest, or a wait that was long already, is told to those who wait instead. Their places may have
+    /// been taken meanwhile: for this time a request more than the limit may be pending.
+    pub(super) fn put_back(&self, work: Work, now: Instant, until: Instant) -> Option<Work> {
+        let waits = |since: Instant| {
+            until.saturating_duration_since(now) <= LONGEST_SILENT_HOLD
+                && until.saturating_duration_since(since) <= LONGEST_WAIT
+        };
+        let mut state = self.state();
+        if state.closed {
+            return Some(work);
+        }
+        match work {
+            Work::Batch(waiters) => {
+                let (again, over): (Vec<_>, Vec<_>) = waiters.into_iter().partition(|waiter| waits(waiter.since));
+                let again = again.into_iter().filter(|waiter| !waiter.reply.is_closed());
+                state.leaves.extend(again.map(|waiter| (waiter.id, waiter)));
+                (!over.is_empty()).then_some(Work::Batch(over))
+            }
+            Work::Key(key) if waits(key.since) => {
+                state.keys.push_front(key);
+                None
+            }
+            Work::Key(key) => Some(Work::Key(key)),
+        }
     }
 
     /// The device wants rest until `until`. Where that is long, those who wait are told now.
@@ -182,7 +240,7 @@ impl Queue {
         let Some(busy) = state.busy(now) else { return };
         let (leaves, keys) = (std::mem::take(&mut state.leaves), std::mem::take(&mut state.keys));
         drop(state);
-        let replies = leaves.into_values().map(|waiter| waiter.reply).chain(keys.into_iter().map(|(_, reply)| reply));
+        let replies = leaves.into_values().map(|waiter| waiter.reply).chain(keys.into_iter().map(|key| key.reply));
         for reply in replies {
             // Fails where nobody waits any more, which is as good.
             let _ = reply.send(Err(busy.clone()));
