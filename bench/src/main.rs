@@ -13,6 +13,7 @@
 
 #![warn(clippy::unwrap_used)]
 
+mod full;
 mod load;
 mod micro;
 mod model;

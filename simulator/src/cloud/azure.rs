@@ -251,23 +251,25 @@ impl Paravisor {
         if self.made.as_ref().is_some_and(|(at, _)| at.elapsed() < self.vm.regeneration) {
             return;
         }
-        let claims = self.claims(&user_data(tpm));
+        let claims = self.vm.claims(&self.ak, &self.ek, &user_data(tpm));
         let mut report_data = [0; 64];
         report_data[..32].copy_from_slice(crypto::sha256(&[claims.as_bytes()]).as_bytes());
         if let Ok(report) = self.sp.lock().report(&report_data) {
             self.made = Some((Instant::now(), blob(&report, claims.as_bytes())));
         }
     }
+}
 
-    /// The JSON that is hashed into REPORT_DATA.
-    fn claims(&self, user_data: &[u8; 64]) -> String {
+impl Vm {
+    /// The JSON that is hashed into REPORT_DATA, for keys of these moduli.
+    pub fn claims(&self, ak: &[u8], ek: &[u8], user_data: &[u8; 64]) -> String {
         let key = |kid: &str, use_of: &str, modulus: &[u8]| {
             let n = pem::base64url(modulus);
             format!("{{\"kid\":\"{kid}\",\"key_ops\":[\"{use_of}\"],\"kty\":\"RSA\",\"e\":\"AQAB\",\"n\":\"{n}\"}}")
         };
-        let Vm { vm_unique_id, secure_boot, console, .. } = &self.vm;
-        let ak = |use_of| key("HCLAkPub", use_of, &self.ak);
-        if !self.vm.user_data {
+        let Vm { vm_unique_id, secure_boot, console, .. } = self;
+        let ak = |use_of| key("HCLAkPub", use_of, ak);
+        if !self.user_data {
             return format!(
                 "{{\"keys\":[{}],\"vm-configuration\":{{\"console-enabled\":{console},\"current-time\":1678652405,\
                  \"secure-boot\":{secure_boot},\"tpm-enabled\":true,\"vmUniqueId\":\"{vm_unique_id}\"}}}}",
@@ -279,14 +281,14 @@ impl Paravisor {
              \"secure-boot\":{secure_boot},\"tpm-enabled\":true,\"tpm-persisted\":true,\
              \"filtered-vpci-devices-allowed\":true,\"vmUniqueId\":\"{vm_unique_id}\"}},\"user-data\":\"{}\"}}",
             ak("sign"),
-            key("HCLEkPub", "encrypt", &self.ek),
+            key("HCLEkPub", "encrypt", ek),
             hex::encode_upper(user_data)
         )
     }
 }
 
 /// Header, report, request data, claims, zeros to the size of the index.
-fn blob(report: &[u8], claims: &[u8]) -> Vec<u8> {
+pub fn blob(report: &[u8], claims: &[u8]) -> Vec<u8> {
     let word = |n: usize| u32::try_from(n).expect("the claims are short").to_le_bytes();
     let number = |n: u32| n.to_le_bytes();
     let mut blob = [

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Held;
+use crate::digest::Sha256Digest;
 use crate::evidence::event_log::data::{Data, GrubRole, TAG_LOAD_OPTIONS};
 use crate::evidence::event_log::{Event, EventLog, EventType};
-use crate::evidence::tpm::PcrValue;
+use crate::evidence::tpm::{Bank, PcrValue};
 use crate::measured_boot::command_line::CommandLine;
 use crate::measured_boot::stub::Section;
 use crate::measured_boot::{Boot, MeasuredLine};
@@ -51,8 +52,9 @@ pub(super) struct Account {
 impl Account {
     pub(super) fn of(rules: &EventLogRules, held: Held<'_>, log: &EventLog, boot: &Boot) -> Account {
         let (lines, budget) = (BTreeMap::new(), Budget::new());
+        let common = common(boot.bank);
         let mut teller =
-            Teller { rules, files: held.files, boot, budget, lines, bindings: None, given: None, unread: false };
+            Teller { rules, files: held.files, boot, common, budget, lines, bindings: None, given: None, unread: false };
         let mut wrong_lines = Vec::new();
         if rules.names_lines() {
             for measured in &boot.command_lines {
@@ -84,6 +86,8 @@ struct Teller<'a> {
     rules: &'a EventLogRules,
     files: Option<&'a BootReference>,
     boot: &'a Boot,
+    /// What every boot measures.
+    common: Vec<PcrValue>,
     budget: Budget,
     /// By the event that measured it: whether a pattern matches.
     lines: BTreeMap<usize, bool>,
@@ -100,11 +104,13 @@ impl Teller<'_> {
         if self.rules.ignored.contains(&pcr) {
             return Outcome::Ignored;
         }
-        let events = log.extending(pcr).filter(|event| !is_common(event));
+        let events =
+            log.extending(pcr).filter(|event| !event.digest(self.boot.bank).is_some_and(|d| self.common.contains(d)));
+        let events: Vec<&Event> = events.collect();
         let unnamed: Vec<usize> = match pcr {
             // The stub's events are known by their place.
             11 => self.unnamed_sections(),
-            _ => events.filter(|event| !self.names(event)).map(Event::number).collect(),
+            _ => events.into_iter().filter(|event| !self.names(event)).map(Event::number).collect(),
         };
         match unnamed.is_empty() {
             true => Outcome::Matched,
@@ -170,17 +176,25 @@ impl Teller<'_> {
     }
 
     fn names_in_secure_boot(&self, event: &Event) -> bool {
+        // Read once already, unless it is of somebody else than the specification's owners of keys.
+        let keys = self.boot.keys.iter().chain(&self.boot.authorities).find(|key| key.event == event.number());
+        if let Some(key) = keys {
+            return key.bound && self.names_keys(event.kind(), &key.value.name, &key.value.keys.digest);
+        }
         let reading = event.read();
         let Some(Data::Variable(variable)) = reading.bound() else { return false };
-        let content = crate::crypto::sha256(&[variable.data]);
-        match event.kind() {
-            // The rule on the state of Secure Boot has its own finding.
-            EventType::VARIABLE_DRIVER_CONFIG if variable.name == "SecureBoot" => true,
+        // The rule on the state of Secure Boot has its own finding.
+        let state = event.kind() == EventType::VARIABLE_DRIVER_CONFIG && variable.name == "SecureBoot";
+        state || self.names_keys(event.kind(), &variable.name, &crate::crypto::sha256(&[variable.data]))
+    }
+
+    fn names_keys(&self, kind: EventType, name: &str, content: &Sha256Digest) -> bool {
+        match kind {
             EventType::VARIABLE_DRIVER_CONFIG => {
-                self.rules.secure_boot_keys.get(variable.name.as_str()).is_some_and(|list| list.contains(&content))
+                self.rules.secure_boot_keys.get(name).is_some_and(|list| list.contains(content))
             }
-            EventType::VARIABLE_AUTHORITY if variable.name == "SbatLevel" && self.rules.sbat.is_some() => true,
-            EventType::VARIABLE_AUTHORITY => self.rules.authorities.contains(&content),
+            EventType::VARIABLE_AUTHORITY if name == "SbatLevel" && self.rules.sbat.is_some() => true,
+            EventType::VARIABLE_AUTHORITY => self.rules.authorities.contains(content),
             _ => false,
         }
     }
@@ -190,8 +204,8 @@ impl Teller<'_> {
         if self.lines.contains_key(&event.number()) {
             return self.is_right_line(event);
         }
-        let reading = event.read();
-        let Some(Data::Grub(grub)) = reading.bound() else { return false };
+        let Ok(at) = self.boot.grub.binary_search_by_key(&event.number(), |line| line.event) else { return false };
+        let Some(grub) = self.boot.grub.get(at).filter(|line| line.bound).map(|line| &line.value) else { return false };
         let handed_on = ["linux ", "linuxefi "].iter().find_map(|command| grub.text.strip_prefix(command));
         let is_line = |line: &MeasuredLine| handed_on.is_some_and(|text| line.is(text));
         let known =
@@ -199,7 +213,7 @@ impl Teller<'_> {
         if known && grub.role == GrubRole::Command {
             return true;
         }
-        let (rules, text) = (self.rules, grub.text);
+        let (rules, text) = (self.rules, grub.text.as_str());
         rules.grub_commands.these().iter().any(|p| p.matches(text, &rules.variables, &mut self.budget).is_some())
     }
 
@@ -260,6 +274,12 @@ pub(super) fn kernel(boot: &Boot) -> Option<PcrValue> {
 /// Separators, and actions that each boot goes through: their digests are those of known bytes.
 pub(super) fn is_common(event: &Event) -> bool {
     event.is_digest_of(&[&[0; 4]]) || ACTIONS.iter().any(|action| event.is_digest_of(&[action.as_bytes()]))
+}
+
+/// The same as a list, for a log with many events.
+fn common(bank: Bank) -> Vec<PcrValue> {
+    let actions = ACTIONS.iter().map(|action| action.as_bytes());
+    actions.chain([&[0; 4][..]]).map(|measured| bank.hash(&[measured])).collect()
 }
 
 fn on(list: &[MeasuredDigest], digest: &PcrValue) -> bool {
