@@ -53,8 +53,17 @@ impl Account {
     pub(super) fn of(rules: &EventLogRules, held: Held<'_>, log: &EventLog, boot: &Boot) -> Account {
         let (lines, budget) = (BTreeMap::new(), Budget::new());
         let common = common(boot.bank);
-        let mut teller =
-            Teller { rules, files: held.files, boot, common, budget, lines, bindings: None, given: None, unread: false };
+        let mut teller = Teller {
+            rules,
+            files: held.files,
+            boot,
+            common,
+            budget,
+            lines,
+            bindings: None,
+            given: None,
+            unread: false,
+        };
         let mut wrong_lines = Vec::new();
         if rules.names_lines() {
             for measured in &boot.command_lines {
