@@ -10,7 +10,7 @@ use proxy_core::framing::{Framed, FramingError};
 use proxy_core::link::Link;
 use ratls::appraise::Finding;
 use ratls::endorsement::TrustAnchors;
-use ratls::policy::{AppraisalPolicy, EventLogRules};
+use ratls::policy::AppraisalPolicy;
 use ratls::verify::{CredentialError, CredentialProof, Part, PartRefusal, Question, VerifiedEvidence};
 use ratls::wire::attest::{PartInfo, part};
 use ratls::wire::credential::CredentialResponse;
@@ -121,10 +121,7 @@ fn is_needed(listed: &PartInfo, evidence: &VerifiedEvidence, policy: Option<&App
     match listed.name.as_str() {
         part::EVENT_LOG => evidence.tpm().is_some(),
         // It grows, so it is another one for each connection: not without need.
-        part::IMA_LOG => {
-            evidence.tpm().is_some()
-                && policy.is_none_or(|policy| policy.event_log().is_some_and(EventLogRules::needs_ima))
-        }
+        part::IMA_LOG => evidence.tpm().is_some() && policy.is_none_or(AppraisalPolicy::needs_ima),
         part::GCE_ENDORSEMENT => true,
         part::SETTINGS => policy.is_none(),
         _ => false,

@@ -6,6 +6,7 @@
 //!   amd_sp   Config → SimulatedAmdSp → reports of 1184 bytes, signed by the VCEK or VLEK
 //!   device   the same as a report device of the crate `attester`
 //!   controls latency, throttle, gate and failures of that device, while somebody else owns it
+//!   rebuild  somebody who signs that files came out of a source
 //!
 //!   machine  a whole machine of a cloud around it:
 //!     tpm      swtpm behind a front           boot      what it measured, and the logs
@@ -32,6 +33,7 @@ mod leaf;
 pub mod machine;
 mod pem;
 pub mod pki;
+pub mod rebuild;
 mod store;
 pub mod tpm;
 mod x509;

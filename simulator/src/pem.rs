@@ -26,6 +26,11 @@ fn encode_group(group: &[u8]) -> String {
         .collect()
 }
 
+/// Base64 in one line (RFC 4648 §4).
+pub(crate) fn base64(bytes: &[u8]) -> String {
+    bytes.chunks(3).map(encode_group).collect()
+}
+
 /// Base64 as URLs have it, without padding (RFC 4648 §5).
 pub(crate) fn base64url(bytes: &[u8]) -> String {
     let text: String = bytes.chunks(3).map(encode_group).collect();

@@ -21,6 +21,7 @@ pub mod client;
 pub mod curl;
 pub mod guest;
 pub mod http;
+mod images;
 pub mod launch;
 pub mod observe;
 pub mod policy;

@@ -10,7 +10,9 @@ mod python;
 mod scenario;
 mod stages;
 mod suite;
+mod table_1;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -43,6 +45,13 @@ enum Task {
         #[arg(long, value_enum)]
         platform: Option<demo::Deployment>,
     },
+    #[command(name = "table-1")]
+    /// Make Table I of the paper from six emulated deployments: text, JSON, SVG. SIMULATED, PROVES NOTHING
+    Table1 {
+        /// The folder for table-1.txt, table-1.json and table-1.svg
+        #[arg(long, value_name = "FOLDER", default_value = "docs")]
+        out: PathBuf,
+    },
     /// Measure; benchmarks are not tests
     Bench {
         #[command(subcommand)]
@@ -73,6 +82,7 @@ fn run(task: Task) -> Result<()> {
         }
         Task::Test { backend } => suite::run(backend),
         Task::Demo { platform } => demo::run(platform),
+        Task::Table1 { out } => table_1::run(&out),
         Task::Bench { what } => bench::run(what),
     }
 }

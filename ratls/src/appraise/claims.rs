@@ -3,13 +3,14 @@
 //! Assumes that the rules of the policy were applied: a finding about the signer of a root takes everything from that root.
 //! Says less rather than more: a record that this version does not interpret is no claim.
 
+use super::cloud;
 use super::event_log::Covered;
 use super::finding::{Finding, Severity};
 use super::launch;
-use super::levels::{Claim, Component, Cover, Inputs, Matched, RootState};
+use super::levels::{Claim, Component, Cover, Inputs, Matched, Provenance, RootState};
 use crate::binding::Profile;
 use crate::policy::{AppraisalPolicy, IdentityRule, LaunchAnswer};
-use crate::verify::{Channel, Freshness, Link, Root, VerifiedEvidence};
+use crate::verify::{Channel, Freshness, Link, Root, VerifiedEvidence, VerifiedTpm};
 
 /// Findings about the AMD-SP, its key, or who can reach into the guest: with one of them nothing that it signed counts.
 /// What the measurement is, whose guest it is and how it is configured are other questions.
@@ -26,11 +27,13 @@ const OF_THE_AMD_SP: &[&str] = &[
     "I_CSP",
     "E_CRL_ABSENT",
     "S_SIMULATED",
-    // A report that the same paravisor gives for ever: asked for now, it would be no fresher.
-    "Z_STALE",
 ];
 
-/// Findings after which nothing that the vTPM said counts: it is not the TPM of such a guest.
+/// A report that the same paravisor gives for ever: asked for now, it would be no fresher.
+const AGELESS: &str = "Z_STALE";
+
+/// Findings after which nothing that the vTPM said counts: it is not the TPM of such a guest. What the AMD-SP says of the firmware
+/// stands (platforms.md §8.6: an AK that nobody vouches for).
 const OF_THE_VTPM: &[&str] = &["T_UNBOUND", "T_AK_UNPROVEN", "G_PCR0", "Z_TPM"];
 
 /// Everything that is known, for [`super::levels::judge`].
@@ -47,6 +50,7 @@ pub(super) fn inputs(
     let amd_sp = RootState {
         fresh: evidence.hw_freshness() == Freshness::Connect,
         bound: evidence.channel() != Channel::None,
+        ageless: !among(&[AGELESS]).is_empty(),
         fatal: among(OF_THE_AMD_SP),
         ..RootState::sound()
     };
@@ -63,9 +67,19 @@ pub(super) fn inputs(
         }
     };
     if let Some(tpm) = evidence.tpm() {
-        claims.extend(covered.into_iter().map(|covered| registers(covered, tpm.link())));
+        let link = link(tpm, &amd_sp);
+        claims.extend(covered.into_iter().map(|covered| registers(covered, link)));
     }
-    Inputs { amd_sp, vtpm: vtpm_of(evidence, among(OF_THE_VTPM)), claims }
+    let vtpm = vtpm_of(evidence, &amd_sp, &among(OF_THE_VTPM));
+    Inputs { amd_sp, vtpm, claims }
+}
+
+/// A report of unknown age is no link; what is left is the cloud's certificate, where there is one (platforms.md §7.2 F, §8.5).
+fn link(tpm: &VerifiedTpm, amd_sp: &RootState) -> Link {
+    match amd_sp.ageless && tpm.proof().certificate().is_some() {
+        true => Link::VendorPki,
+        false => tpm.link(),
+    }
 }
 
 /// What the registers of a TPM carry. Each row is measured by the one that started it.
@@ -81,19 +95,20 @@ fn registers(covered: Covered, link: Link) -> Claim {
 }
 
 /// A TPM that answered is as good as who vouches for its key.
-fn vtpm_of(evidence: &VerifiedEvidence, fatal: Vec<&'static str>) -> Option<RootState> {
+fn vtpm_of(evidence: &VerifiedEvidence, amd_sp: &RootState, against: &[&'static str]) -> Option<RootState> {
     let Some(tpm) = evidence.tpm() else { return vtpm(evidence.profile()) };
-    let because = match tpm.link().anchor() {
-        None => "nobody but the guest vouches for its key",
-        Some(_) if evidence.tpm_is_unbound() => "it was asked for something else than this report",
-        Some(_) => "",
+    let because = match link(tpm, amd_sp).anchor() {
+        None => "nobody but the guest vouches for its key".to_owned(),
+        Some(Root::AmdSp) if amd_sp.ageless => "only a report of unknown age names its key".to_owned(),
+        Some(_) if evidence.tpm_is_unbound() => "it was asked for something else than this report".to_owned(),
+        Some(_) => against.join(", "),
     };
     Some(RootState {
         authentic: because.is_empty(),
-        because: because.to_owned(),
+        because,
         fresh: tpm.freshness() == Freshness::Connect,
         bound: evidence.channel() != Channel::None,
-        fatal,
+        ..RootState::sound()
     })
 }
 
@@ -115,7 +130,7 @@ fn vtpm(profile: Profile) -> Option<RootState> {
     }
 }
 
-/// The launch measurement: in full where it is on the policy's list; where only the owner's key is pinned, its signer.
+/// The launch measurement: in full where it is on the policy's list or its maker's; where only the owner's key is pinned, its signer.
 fn firmware(policy: Option<&AppraisalPolicy>, evidence: &VerifiedEvidence, findings: &[Finding]) -> Claim {
     let refused = |id| findings.iter().any(|finding| finding.id == id && finding.severity == Severity::Fatal);
     let measured = evidence.report().report().measurement();
@@ -124,8 +139,10 @@ fn firmware(policy: Option<&AppraisalPolicy>, evidence: &VerifiedEvidence, findi
         IdentityRule::All(rules) => rules.launch_identity.is_some() && !refused("I_LAUNCH"),
         IdentityRule::Any => false,
     };
+    let endorsed = policy.and_then(|policy| cloud::endorsed(policy, evidence));
     let matched = match (policy, listed) {
         (_, Some(LaunchAnswer::Digest(origin))) => Matched::Digest(launch::provenance(origin)),
+        _ if endorsed.is_some() => Matched::Digest(Provenance::Vendor),
         (Some(policy), _) if signed(policy) => Matched::Signer("the key of the ID block".to_owned()),
         _ => Matched::Nothing,
     };
@@ -137,7 +154,7 @@ fn firmware(policy: Option<&AppraisalPolicy>, evidence: &VerifiedEvidence, findi
         matched,
         measured_by: Vec::new(),
         says: Vec::new(),
-        notes: Vec::new(),
+        notes: endorsed.into_iter().collect(),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::endorsement::{AkIdentity, GceInstance, VerifiedGceEndorsement};
 use crate::evidence::hcl::Claims;
 use crate::evidence::tpm::{Bank, PcrValue};
 use crate::policy::{AppraisalPolicy, AwsRules, AzureRules, EndorsementRules, GcpRules, Need, Permission};
+use crate::time::UnixTime;
 use crate::verify::{VerifiedEvidence, VerifiedTpm};
 
 /// PCR 0 of SHA-256 on Google's machines under SEV-SNP, by version of the firmware's name (platforms.md §7.3 C). It says that the
@@ -161,6 +162,33 @@ fn pcr0(judge: &mut Judge<'_>, tpm: &VerifiedTpm) {
     judge.fatal("G_PCR0", "PCR 0", seen, "that of Google's firmware under SEV-SNP", help);
 }
 
+/// Whether the policy rests the launch digest of this guest on Google's signature.
+pub(super) fn asks_for_endorsement(policy: &AppraisalPolicy, evidence: &VerifiedEvidence) -> bool {
+    endorsement_rules(policy, evidence).is_some()
+}
+
+/// Google's word that this launch digest is that of a firmware which the policy accepts, in words; `None` where it is not given. The
+/// root is one that the policy names: no fingerprint of Google's is published.
+pub(super) fn endorsed(policy: &AppraisalPolicy, evidence: &VerifiedEvidence) -> Option<String> {
+    let rules = endorsement_rules(policy, evidence)?;
+    let verified = evidence.parts().gce_endorsement()?;
+    let golden = verified.endorsement().snp()?;
+    golden.vmsas_of(evidence.report().report().measurement())?;
+    let of_time = |floor: UnixTime| verified.endorsement().timestamp().is_some_and(|seen| seen >= floor.as_secs());
+    let current = golden.svn() >= rules.min_svn && rules.not_before.is_none_or(of_time);
+    current.then(|| {
+        let svn = golden.svn();
+        format!("it is Google's word (endorsement of firmware svn {svn}), under the root {} that you name", rules.root)
+    })
+}
+
+fn endorsement_rules<'p>(policy: &'p AppraisalPolicy, evidence: &VerifiedEvidence) -> Option<&'p EndorsementRules> {
+    match evidence.profile() {
+        Profile::GcpSnp => policy.clouds().gcp.as_ref()?.endorsement.as_ref(),
+        _ => None,
+    }
+}
+
 fn endorsement(judge: &mut Judge<'_>, rules: &EndorsementRules, evidence: &VerifiedEvidence) {
     let measurement = evidence.report().report().measurement();
     let Some(verified) = evidence.parts().gce_endorsement() else {
@@ -188,7 +216,7 @@ fn age(judge: &mut Judge<'_>, verified: &VerifiedGceEndorsement, floor: i64) {
     if seen.is_some_and(|seen| seen >= floor) {
         return;
     }
-    let show = |seconds| crate::time::UnixTime::from_secs(seconds).to_string();
+    let show = |seconds| UnixTime::from_secs(seconds).to_string();
     let help = "Google endorsed this firmware before the time that the policy names; stop and start the VM to get the current one";
     let seen = seen.map_or("not said".to_owned(), show);
     judge.fatal("G_OLD", "endorsed at", seen, format!("{} or later", show(floor)), help);

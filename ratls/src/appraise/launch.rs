@@ -1,13 +1,18 @@
-//! What a launch digest that matched says of each component: claims for the level engine (platforms.md §8.7).
+//! Whether the policy accepts the launch digest, and what one that matched says of each component: claims for the level engine
+//! (platforms.md §8.7).
 //!
 //! Covered is what the recipe covers, nothing else. A component is recomputed (level 3) only where all of its parts were in hand,
 //! and rebuilt (level 4) only where each of those files is known to be.
 
+use super::cloud;
+use super::finding::Severity;
+use super::judge::Judge;
 use super::levels::{Claim, Component, Cover, Matched, Named, Provenance};
+use super::snp::one_of;
 use crate::launch::{LaunchLink, NotCovered};
 use crate::policy::{AppraisalPolicy, DigestOrigin, References};
 use crate::reference::{BinaryProof, LaunchFound, Part, SourceProof, Standing};
-use crate::verify::{Link, Root};
+use crate::verify::{Link, Root, VerifiedEvidence};
 
 pub(super) const fn provenance(origin: DigestOrigin) -> Provenance {
     match origin {
@@ -15,6 +20,35 @@ pub(super) const fn provenance(origin: DigestOrigin) -> Provenance {
         DigestOrigin::Vendor => Provenance::Vendor,
         DigestOrigin::Learned => Provenance::Learned,
     }
+}
+
+/// `R_LD`: a launch digest that nothing in the policy accepts.
+///
+/// The maker's own list counts where the policy names its root and no digest of its own; what is wrong with that list has findings of
+/// its own ([`cloud`]).
+pub(super) fn digest(judge: &mut Judge<'_>, policy: &AppraisalPolicy, evidence: &VerifiedEvidence) {
+    let measured = evidence.report().report().measurement();
+    let accepted = [policy.references().accepted_launches(), policy.snp().measurements.clone()].concat();
+    if policy.launch(measured).is_some() || (accepted.is_empty() && cloud::asks_for_endorsement(policy, evidence)) {
+        return;
+    }
+    if policy.snp().signer_suffices {
+        let help = "only who signed the launch is compared, not what was launched: the signer's next release passes too, \
+                    and so does any older one of the same guest_svn";
+        judge.add("R_LD", Severity::Warning, "measurement", measured, "a launch digest that the policy names", help);
+        return;
+    }
+    // Tried for files only: a guest that connects again and again must not cost a search each time.
+    let near = if judge.is_live() { None } else { policy.references().explain(measured) };
+    let help = near.unwrap_or_else(|| {
+        "this guest does not run what the policy names; after an intended update, put the new digest into the policy"
+            .to_owned()
+    });
+    let wanted = match accepted.as_slice() {
+        [] => "one of a platform whose endorsement the policy accepts".to_owned(),
+        accepted => one_of(accepted),
+    };
+    judge.fatal("R_LD", "measurement", measured, wanted, &help);
 }
 
 /// One claim for each component. `has_vtpm` leaves out what is not covered: there a vTPM speaks of it.

@@ -38,7 +38,7 @@ pub use event_log::{Pin, Pins};
 pub use finding::{Finding, Severity};
 pub use identity::Identity;
 pub use result::{AcceptedResult, AttestationResult, Stage, Verdict};
-pub use strip::{MEANING, Signed, summary};
+pub use strip::{MEANING, Signed, summary, whose_connection};
 pub use tables::level_words;
 pub use text::{Paint, SIMULATED};
 
@@ -58,7 +58,7 @@ pub fn appraise(policy: Option<&AppraisalPolicy>, evidence: VerifiedEvidence) ->
     let mut identity = Identity::None;
     if let Some(policy) = policy {
         guest::under_policy(&mut judge, policy, &evidence);
-        snp::under_policy(&mut judge, policy, evidence.report());
+        snp::under_policy(&mut judge, policy, &evidence);
         tpm::under_policy(&mut judge, policy, &evidence);
         cloud::under_policy(&mut judge, policy, &evidence);
         identity = identity::appraise(&mut judge, policy.identity(), &evidence);

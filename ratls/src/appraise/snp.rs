@@ -5,11 +5,12 @@
 
 use super::finding::Severity;
 use super::judge::Judge;
+use super::launch;
 use crate::endorsement::CrlStatus;
 use crate::evidence::snp::{Report, SigningKey, TcbKind};
 use crate::policy::{AcceptedKey, AppraisalPolicy, CrlRule, MigrateMa, Permission, SnpRules};
 use crate::tcb::TcbVersion;
-use crate::verify::VerifiedReport;
+use crate::verify::{VerifiedEvidence, VerifiedReport};
 
 /// Checks that hold under every policy and without one.
 pub(super) fn always(judge: &mut Judge<'_>, verified: &VerifiedReport) {
@@ -24,7 +25,8 @@ pub(super) fn always(judge: &mut Judge<'_>, verified: &VerifiedReport) {
 }
 
 /// Checks that compare with what the policy names.
-pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &AppraisalPolicy, verified: &VerifiedReport) {
+pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &AppraisalPolicy, evidence: &VerifiedEvidence) {
+    let verified = evidence.report();
     let (rules, report) = (policy.snp(), verified.report());
     let product = verified.vek().product();
     if rules.distrust_products.contains(&product) {
@@ -37,16 +39,7 @@ pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &AppraisalPolicy, veri
         );
     }
     signing_key(judge, rules, verified);
-    if policy.launch(report.measurement()).is_none() {
-        let accepted = [policy.references().accepted_launches(), rules.measurements.clone()].concat();
-        // Tried for files only: a guest that connects again and again must not cost a search each time.
-        let near = if judge.is_live() { None } else { policy.references().explain(report.measurement()) };
-        let help = near.unwrap_or_else(|| {
-            "this guest does not run what the policy names; after an intended update, put the new digest into the policy"
-                .to_owned()
-        });
-        judge.fatal("R_LD", "measurement", report.measurement(), one_of(&accepted), &help);
-    }
+    launch::digest(judge, policy, evidence);
     if !rules.host_data.is_empty() && !rules.host_data.contains(report.host_data()) {
         judge.fatal(
             "R_HOST",

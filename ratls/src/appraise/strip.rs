@@ -130,6 +130,26 @@ pub fn summary(levels: &Levels, signed: Signed) -> Vec<(&'static str, String)> {
     lines
 }
 
+/// Who has a live connection whose evidence is fresh and bound to it.
+///
+/// The binder is written by the guest's system. Who that is, is known only as far as the kernel is (platforms.md §1.4): a host can start
+/// a kernel of its own behind genuine firmware.
+pub fn whose_connection(levels: &Levels) -> &'static str {
+    let kernel = levels.cell(Component::Kernel);
+    match (kernel.level() >= Level::L2, kernel.anchor()) {
+        (true, Some(Root::AmdSp)) => {
+            "This connection ends inside the attested guest: hardware signed it after the connection began."
+        }
+        (true, _) => {
+            "Some software behind this firmware, on AMD hardware, has this connection; which software, only the cloud's own vTPM says."
+        }
+        (false, _) if levels.cell(Component::Firmware).level() >= Level::L2 => {
+            "Some software behind this firmware, on AMD hardware, has this connection; nothing here shows which software."
+        }
+        (false, _) => "Some software on AMD hardware has this connection; nothing here shows which software.",
+    }
+}
+
 fn named(cell: &Cell) -> String {
     let name = match cell.component() {
         Component::Firmware => "the firmware",

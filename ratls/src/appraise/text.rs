@@ -5,7 +5,7 @@
 use std::fmt::{self, Write};
 
 use super::finding::{Finding, Severity};
-use super::levels::{Component, Level, Row};
+use super::levels::Row;
 use super::result::{AttestationResult, Stage, Verdict};
 use super::strip;
 use crate::evidence::snp::{SigningKey, TcbKind};
@@ -165,7 +165,7 @@ impl AttestationResult {
             }
             (Verdict::Refused, _, _) if self.evidence.is_none() => "Nothing of the evidence can be believed.",
             (Verdict::Refused, ..) => "The hardware signed this, and it is not what you accept.",
-            (_, Channel::Exporter, Freshness::Connect) => self.whose_connection(),
+            (_, Channel::Exporter, Freshness::Connect) => strip::whose_connection(self.levels()),
             (_, Channel::Exporter, _) => {
                 "This connection ends inside the attested guest; how old the evidence is, is unknown."
             }
@@ -173,24 +173,6 @@ impl AttestationResult {
                 "The TLS key was made inside the attested guest; whoever holds the key now may be elsewhere."
             }
             (_, Channel::None, _) => "This proves what was signed, not who is on the other end of a connection.",
-        }
-    }
-
-    /// The binder is written by the guest's system. Who that is, is known only as far as the kernel is (platforms.md §1.4):
-    /// a host can start a kernel of its own behind genuine firmware.
-    fn whose_connection(&self) -> &'static str {
-        let kernel = self.levels().cell(Component::Kernel);
-        match (kernel.level() >= Level::L2, kernel.anchor()) {
-            (true, Some(Root::AmdSp)) => {
-                "This connection ends inside the attested guest: hardware signed it after the connection began."
-            }
-            (true, _) => {
-                "Some software behind this firmware, on AMD hardware, has this connection; which software, only the cloud's own vTPM says."
-            }
-            (false, _) if self.levels().cell(Component::Firmware).level() >= Level::L2 => {
-                "Some software behind this firmware, on AMD hardware, has this connection; nothing here shows which software."
-            }
-            (false, _) => "Some software on AMD hardware has this connection; nothing here shows which software.",
         }
     }
 

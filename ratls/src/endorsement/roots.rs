@@ -169,11 +169,16 @@ impl TrustAnchors {
     }
 
     /// These and the root of Google's firmware endorsements: one certificate in PEM or DER. It is not built in, because Google
-    /// publishes no fingerprint of it; whoever names the file has decided that it is Google's.
+    /// publishes no fingerprint of it; whoever names the file has decided that it is Google's. One that is a simulator's already stays
+    /// one.
     pub fn with_gce_firmware_root(mut self, pem_or_der: &[u8]) -> Result<TrustAnchors, AnchorError> {
         let files = pem::certificates(pem_or_der)?;
         let [der] = files.as_slice() else { return Err(AnchorError::Count { seen: files.len() }) };
-        self.add_authority(Authority::parse(der, Place::GceFirmware, false)?)?;
+        let root = Authority::parse(der, Place::GceFirmware, false)?;
+        let simulated = |a: &Authority| a.simulated && a.place == root.place && a.key == root.key;
+        if !self.authorities.iter().any(simulated) {
+            self.add_authority(root)?;
+        }
         Ok(self)
     }
 

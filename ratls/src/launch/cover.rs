@@ -39,6 +39,8 @@ pub enum NotCovered {
     NotInRecipe,
     /// Its hash is measured, and nobody claims that this firmware compares it.
     NotEnforced,
+    /// It is on a disk that opens with a key which its owner gives after attestation (platforms.md §7.4 D).
+    OwnerSealed,
 }
 
 impl fmt::Display for NotCovered {
@@ -47,6 +49,9 @@ impl fmt::Display for NotCovered {
             NotCovered::NotInRecipe => "the launch digest is the same whatever it is",
             NotCovered::NotEnforced => {
                 "its hash is in the launch digest, but the reference does not say that this firmware refuses another one"
+            }
+            NotCovered::OwnerSealed => {
+                "owner-sealed: whoever has the disk's key made it, and no register says what it is"
             }
         })
     }

@@ -128,14 +128,18 @@ impl AppraisalPolicy {
         }
         let profiles = profiles(&mut root)?;
         let references = reference::parse(&mut root)?;
+        let names = names(&mut root)?;
+        let identity = identity::parse(&mut root)?;
+        let clouds = cloud::parse(&mut root, &profiles)?;
+        let elsewhere = snp::Elsewhere { references: &references, clouds: &clouds, identity: &identity };
         let policy = AppraisalPolicy {
             file: file.to_owned(),
             digest: crypto::sha256(&[text.as_bytes()]),
-            names: names(&mut root)?,
-            identity: identity::parse(&mut root)?,
-            snp: snp::parse(&mut root, &references)?,
+            names,
+            snp: snp::parse(&mut root, &elsewhere)?,
+            identity,
             tpm: tpm::parse(&mut root, &profiles)?,
-            clouds: cloud::parse(&mut root, &profiles)?,
+            clouds,
             profiles,
             crl: endorsements(&mut root)?,
             simulator_root: roots(&mut root)?,
@@ -204,6 +208,12 @@ impl AppraisalPolicy {
     }
     pub fn references(&self) -> &References {
         &self.references
+    }
+
+    /// Whether a verdict rests on the kernel's measurement list: rules are about it, or a level is asked of the userspace.
+    pub fn needs_ima(&self) -> bool {
+        let userspace = |rule: &LevelRule| rule.component == Component::Userspace && rule.level > Level::L0;
+        self.levels.wanted.iter().any(userspace) || self.event_log.as_ref().is_some_and(EventLogRules::needs_ima)
     }
 
     /// Computes what the references ask for from their files, which `files` gives. Until it is called, a reference with files

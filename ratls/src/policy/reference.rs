@@ -158,6 +158,7 @@ enum Item {
 enum UserspaceWanted {
     Elsewhere,
     Initrd,
+    Sealed,
     VerityKey(String),
 }
 
@@ -354,6 +355,7 @@ impl UserspaceWanted {
         match self {
             UserspaceWanted::Elsewhere => Ok(Userspace::Elsewhere),
             UserspaceWanted::Initrd => Ok(Userspace::Initrd),
+            UserspaceWanted::Sealed => Ok(Userspace::Sealed),
             UserspaceWanted::VerityKey(key) => {
                 let value = cmdline_value(cmdline.unwrap_or_default(), key).map_err(|e| place.error(e))?;
                 let root = Sha256Digest::from_hex(value)
@@ -597,17 +599,19 @@ fn machines(table: &mut Section<'_>) -> Result<Machines, PolicyError> {
 }
 
 fn userspace(table: &mut Section<'_>) -> Result<UserspaceWanted, PolicyError> {
-    let initrd = table.optional("userspace").map(|e| e.word(&[("in the initrd", ())])).transpose()?;
-    match (initrd, table.optional("verity_key")) {
+    let words: [(&str, fn() -> UserspaceWanted); 2] =
+        [("in the initrd", || UserspaceWanted::Initrd), ("on an encrypted disk", || UserspaceWanted::Sealed)];
+    let said = table.optional("userspace").map(|e| e.word(&words)).transpose()?;
+    match (said, table.optional("verity_key")) {
         (None, None) => Ok(UserspaceWanted::Elsewhere),
-        (Some(()), None) => Ok(UserspaceWanted::Initrd),
+        (Some(place), None) => Ok(place()),
         (None, Some(key)) => match key.text()? {
             text if !text.is_empty() && !text.contains(|c: char| c == '=' || c.is_whitespace()) => {
                 Ok(UserspaceWanted::VerityKey(text.to_owned()))
             }
             text => Err(key.value_error(text, "the name of a parameter such as \"verity_roothash\"")),
         },
-        (Some(()), Some(key)) => {
+        (Some(_), Some(key)) => {
             Err(key.error(PolicyProblem::Conflict("the userspace is in the initrd or in an image")))
         }
     }

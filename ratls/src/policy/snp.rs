@@ -3,9 +3,10 @@
 //! Mandatory: measurements, signing keys, and a floor for the TCB of at least one product. Everything else has the strict
 //! answer as its default, so a key that is left out never accepts more. There is no key for DEBUG: it is never accepted.
 
+use super::cloud::CloudRules;
 use super::document::{Entry, Section};
 use super::error::{PolicyError, PolicyProblem};
-use super::identity::svn;
+use super::identity::{IdentityRule, svn};
 use super::reference::References;
 use crate::evidence::snp::{HostData, Measurement};
 use crate::tcb::{Product, TcbVersion};
@@ -14,6 +15,8 @@ use crate::tcb::{Product, TcbVersion};
 #[derive(Debug)]
 pub struct SnpRules {
     pub(crate) measurements: Vec<Measurement>,
+    /// Said explicitly: whatever the pinned key of the ID block signed may run.
+    pub(crate) signer_suffices: bool,
     pub(crate) signing_keys: Vec<AcceptedKey>,
     /// cspID values of a VLEK; empty exactly where no VLEK is accepted.
     pub(crate) csp: Vec<String>,
@@ -141,21 +144,54 @@ const KEYS: &[&str] = &[
     "mitigations",
 ];
 
-/// `references` may stand in for `measurements`.
-pub(super) fn parse(root: &mut Section<'_>, references: &References) -> Result<SnpRules, PolicyError> {
+/// The words for [`SnpRules::signer_suffices`].
+const SIGNER_SUFFICES: &str = "whatever launch_identity signed";
+
+/// What else of a policy may say which launch digests are accepted.
+pub(super) struct Elsewhere<'p> {
+    pub(super) references: &'p References,
+    pub(super) clouds: &'p CloudRules,
+    pub(super) identity: &'p IdentityRule,
+}
+
+impl Elsewhere<'_> {
+    fn endorsed(&self) -> bool {
+        self.clouds.gcp.as_ref().is_some_and(|gcp| gcp.endorsement.is_some())
+    }
+
+    fn pins_signer(&self) -> bool {
+        matches!(self.identity, IdentityRule::All(rules) if rules.launch_identity.is_some())
+    }
+
+    /// The list of launch digests, and whether the signer of the ID block is enough.
+    fn measurements(&self, table: &mut Section<'_>) -> Result<(Vec<Measurement>, bool), PolicyError> {
+        match table.optional("measurements") {
+            None if self.references.speaks_of_launches() || self.endorsed() => Ok((Vec::new(), false)),
+            None => {
+                let wanted = "the launch digests that are accepted, a [[reference]] that gives them, or endorsement_root in [gcp]";
+                Err(table.error_at("measurements", PolicyProblem::Missing { wanted }))
+            }
+            Some(e) if e.is_string() => {
+                e.word(&[(SIGNER_SUFFICES, ())])?;
+                match self.pins_signer() {
+                    true => Ok((Vec::new(), true)),
+                    false => Err(e.error(PolicyProblem::Conflict("[identity] pins no launch_identity"))),
+                }
+            }
+            Some(e) => Ok((e.list(|e| e.hex(Measurement::from_hex, Measurement::is_zero))?, false)),
+        }
+    }
+}
+
+pub(super) fn parse(root: &mut Section<'_>, elsewhere: &Elsewhere<'_>) -> Result<SnpRules, PolicyError> {
     let mut table = root.required("snp", "an [snp] table: every platform has a report")?.section(KEYS)?;
     let signing_keys = table
         .required("signing_keys", "[\"vcek\"], [\"vlek\"] or both")?
         .list(|e| e.word(&[("vcek", AcceptedKey::Vcek), ("vlek", AcceptedKey::Vlek)]))?;
+    let (measurements, signer_suffices) = elsewhere.measurements(&mut table)?;
     let rules = SnpRules {
-        measurements: match table.optional("measurements") {
-            None if references.speaks_of_launches() => Vec::new(),
-            None => {
-                let wanted = "the launch digests that are accepted, or a [[reference]] that gives them";
-                return Err(table.error_at("measurements", PolicyProblem::Missing { wanted }));
-            }
-            Some(e) => e.list(|e| e.hex(Measurement::from_hex, Measurement::is_zero))?,
-        },
+        measurements,
+        signer_suffices,
         csp: csp(&mut table, &signing_keys)?,
         signing_keys,
         minimum_tcb: minimum_tcb(&mut table)?,

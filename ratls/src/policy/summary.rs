@@ -32,6 +32,16 @@ impl AppraisalPolicy {
             self.levels.view == View::Relaxed,
             "[levels] view = \"relaxed\": what the cloud's vTPM says counts whatever its firmware is",
         );
+        note(
+            snp.signer_suffices,
+            "measurements = \"whatever launch_identity signed\": no launch digest is compared, only who signed it",
+        );
+        note(
+            snp.measurements.is_empty()
+                && self.references.accepted_launches().is_empty()
+                && self.clouds.gcp.as_ref().and_then(|r| r.endorsement.as_ref()).is_some_and(|r| r.min_svn == 0),
+            "endorsement_root without min_svn: any firmware that Google ever endorsed is accepted, with its faults",
+        );
         note(snp.vmpl != 0, "vmpl: accepts a report of less privileged code");
         note(
             snp.migrate_ma == MigrateMa::AllowUnused,

@@ -20,6 +20,8 @@ pub enum Userspace {
     Initrd,
     /// In an image whose dm-verity root hash stands in the command line; the initrd mounts no other.
     Verity { root: Sha256Digest },
+    /// On an encrypted disk, which the initrd opens with the owner's key and mounts as it is.
+    Sealed,
 }
 
 /// How the policy calls the files of a launch. The hashes are those of the launch itself: a file counts as in hand only where
@@ -180,6 +182,7 @@ impl<'r> LaunchFound<'r> {
         let Coverage { initrd, cmdline, .. } = self.reference.coverage;
         match &self.reference.userspace {
             Userspace::Elsewhere => Err(NotCovered::NotInRecipe),
+            Userspace::Sealed => Err(NotCovered::OwnerSealed),
             Userspace::Initrd => initrd.map(|covered| self.standing(covered, vec![Part::Initrd], true)),
             Userspace::Verity { .. } => {
                 let covered = cmdline.and(initrd)?;
@@ -193,7 +196,7 @@ impl<'r> LaunchFound<'r> {
     pub fn verity_root(&self) -> Option<&'r Sha256Digest> {
         match &self.reference.userspace {
             Userspace::Verity { root } => Some(root),
-            Userspace::Elsewhere | Userspace::Initrd => None,
+            Userspace::Elsewhere | Userspace::Initrd | Userspace::Sealed => None,
         }
     }
 

@@ -6,6 +6,7 @@ use super::event::{
     signature_list, stub_initrd, unified_section,
 };
 use super::log::{Event, Log};
+use super::pe;
 use crate::tpm::objects::Bank;
 
 /// Whose firmware measures.
@@ -41,6 +42,12 @@ pub struct Guest {
 
 /// The root hash in the command line of an emulated guest.
 pub const ROOT_HASH: &str = "5e1f0c39d41e6c3f8e2f6a6d51c2a4d7b9e80f1273645546a7b8c9dadbecfd0e";
+const SHIM_IMAGE: &[u8] = b"simulated shim";
+const GRUB_IMAGE: &[u8] = b"simulated GRUB";
+const GRUB_CONFIG: &[u8] = b"search.fs_uuid simulated root\n";
+const KERNEL_FILE: &str = "/vmlinuz-6.12.0-simulated";
+/// What GRUB runs beside the command that hands on the command line.
+pub const GRUB_COMMANDS: [&str; 2] = ["search.fs_uuid 5e1f0c39 root", "initrd /initrd.img-6.12.0-simulated"];
 /// Owner of the entries in an emulated machine's signature databases.
 const OWNER: u128 = 0x77FA_9ABD_0359_4D32_BD60_28F4_E78F_784B;
 
@@ -74,9 +81,21 @@ impl Guest {
         ]
     }
 
-    /// What stands for the bytes of its unified kernel image.
-    pub fn unified_image(&self) -> String {
-        format!("unified {} {} {}", self.kernel, self.initrd, self.command_line)
+    /// Its unified kernel image as a file.
+    pub fn unified_image(&self) -> Vec<u8> {
+        let sections = self.sections();
+        let sections: Vec<(&str, &[u8])> = sections.iter().map(|(name, text)| (*name, text.as_bytes())).collect();
+        pe::image(&sections)
+    }
+
+    /// Names and contents of what GRUB's way of booting runs and reads before the kernel.
+    pub fn loaders() -> [(&'static str, &'static [u8]); 3] {
+        [("shimx64.efi", SHIM_IMAGE), ("grubx64.efi", GRUB_IMAGE), ("grub.cfg", GRUB_CONFIG)]
+    }
+
+    /// The command line as GRUB hands it on: with the kernel's file before it.
+    pub fn grub_command_line(&self) -> String {
+        format!("{KERNEL_FILE} {}", self.command_line)
     }
 
     /// What it measured, from reset to the kernel's first instruction.
@@ -129,10 +148,9 @@ impl Guest {
     }
 
     fn grub_events(&self) -> Vec<Event> {
-        let kernel_file = "/vmlinuz-6.12.0-simulated";
-        let command_line = format!("{kernel_file} {}", self.command_line);
+        let command_line = self.grub_command_line();
         let mut events = vec![
-            application("\\EFI\\BOOT\\BOOTX64.EFI", b"simulated shim"),
+            application("\\EFI\\BOOT\\BOOTX64.EFI", SHIM_IMAGE),
             mok("MokList", b"simulated MokList"),
             mok("MokListX", b"simulated MokListX"),
             mok("MokListTrusted", b"\x01"),
@@ -142,14 +160,14 @@ impl Guest {
             events.push(authority(SHIM, "Shim", b"simulated vendor certificate"));
         }
         events.extend([
-            application("\\EFI\\BOOT\\grubx64.efi", b"simulated GRUB"),
-            grub_file("(hd0,gpt1)/EFI/debian/grub.cfg", b"search.fs_uuid simulated root\n"),
-            grub_text("grub_cmd", "search.fs_uuid 5e1f0c39 root"),
+            application("\\EFI\\BOOT\\grubx64.efi", GRUB_IMAGE),
+            grub_file("(hd0,gpt1)/EFI/debian/grub.cfg", GRUB_CONFIG),
+            grub_text("grub_cmd", GRUB_COMMANDS[0]),
             grub_text("grub_cmd", &format!("linux {command_line}")),
-            grub_file(kernel_file, self.kernel.as_bytes()),
-            application(kernel_file, self.kernel.as_bytes()),
+            grub_file(KERNEL_FILE, self.kernel.as_bytes()),
+            application(KERNEL_FILE, self.kernel.as_bytes()),
             grub_text("kernel_cmdline", &command_line),
-            grub_text("grub_cmd", "initrd /initrd.img-6.12.0-simulated"),
+            grub_text("grub_cmd", GRUB_COMMANDS[1]),
             grub_file("/initrd.img-6.12.0-simulated", self.initrd.as_bytes()),
             stub_initrd(self.initrd.as_bytes()),
         ]);
@@ -159,7 +177,7 @@ impl Guest {
     fn unified_events(&self) -> Vec<Event> {
         let image = self.unified_image();
         let sections = self.sections();
-        let mut events = vec![application("\\EFI\\BOOT\\BOOTX64.EFI", image.as_bytes())];
+        let mut events = vec![application("\\EFI\\BOOT\\BOOTX64.EFI", &pe::hashed(&image))];
         events.extend(sections.iter().flat_map(|(name, content)| unified_section(name, content.as_bytes())));
         events.push(application("", self.kernel.as_bytes()));
         events.push(stub_initrd(self.initrd.as_bytes()));

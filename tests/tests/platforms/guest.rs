@@ -43,6 +43,8 @@ pub(crate) enum Deployment {
     Gcp,
     Aws,
     Svsm,
+    /// Nowhere that has a TPM: all that is known of the guest is in its launch digest.
+    Direct,
 }
 
 pub(crate) const WITH_TPM: [Deployment; 4] = [Deployment::Azure, Deployment::Gcp, Deployment::Aws, Deployment::Svsm];
@@ -54,6 +56,7 @@ impl Deployment {
             Deployment::Gcp => Firmware::Gce,
             Deployment::Aws => Firmware::Aws,
             Deployment::Svsm => Firmware::Svsm,
+            Deployment::Direct => unreachable!("no TPM measures its boot"),
         }
     }
 
@@ -63,6 +66,7 @@ impl Deployment {
             Deployment::Gcp => config::Platform::Gcp,
             Deployment::Aws => config::Platform::Aws,
             Deployment::Svsm => config::Platform::Svsm,
+            Deployment::Direct => config::Platform::Snp,
         }
     }
 }
@@ -89,8 +93,8 @@ pub(crate) struct Guest {
     upstream: Arc<Upstream>,
     hands: Hands,
     dir: Arc<TempDir>,
-    /// Of the machine, below that of the roots.
-    machine: PathBuf,
+    /// Of the machine, below that of the roots; none without a TPM.
+    machine: Option<PathBuf>,
     accepting: JoinHandle<()>,
     _tasks: [Tasks; 2],
 }
@@ -126,8 +130,11 @@ impl Guest {
             .unwrap_or_else(|e| panic!("{e:#}"));
         let mut new = machines(dir.path());
         new.retain(|machine| !before.contains(machine));
-        let [place] = new.as_slice() else { panic!("one machine more: {new:?}") };
-        let place = place.clone();
+        let place = match (deployment, new.as_slice()) {
+            (Deployment::Direct, []) => None,
+            (_, [place]) => Some(place.clone()),
+            (_, new) => panic!("one machine more: {new:?}"),
+        };
         let hands = Hands::default();
         let platform = std::mem::replace(&mut machine.platform, Box::new(Nothing));
         machine.platform = Box::new(Handled { platform, hands: hands.clone() });
@@ -159,7 +166,7 @@ impl Guest {
 
     /// The socket of its TPM.
     pub(crate) fn tpm(&self) -> PathBuf {
-        self.machine.join("tpm")
+        self.machine.as_ref().expect("it has a TPM").join("tpm")
     }
 
     /// The AK's certificate, as the machine keeps it.
@@ -248,12 +255,17 @@ impl Guest {
         let text = policies::with_root(policy, &self.roots());
         let policy = AppraisalPolicy::parse(&text, "policy.toml").unwrap_or_else(|error| panic!("{error}\n{text}"));
         let roots = std::fs::read(self.roots()).unwrap();
+        self.target_under(policy, TrustAnchors::amd().with_simulator_root(&roots).unwrap())
+    }
+
+    /// A connection to it under this policy, where verification ends in these roots.
+    pub(crate) fn target_under(&self, policy: AppraisalPolicy, anchors: TrustAnchors) -> Target {
         Target {
             addresses: vec![self.address.into()],
             server_name: ServerName::try_from("guest.example").unwrap(),
             tls: Arc::new(client_config(None).unwrap()),
             policy: Some(Arc::new(policy)),
-            anchors: Arc::new(TrustAnchors::amd().with_simulator_root(&roots).unwrap()),
+            anchors: Arc::new(anchors),
             token: None,
             deadlines: DEADLINES,
             tasks: Tasks::new(),

@@ -9,6 +9,10 @@
 //! refused   and each is refused, with the reason, for one thing that is wrong
 //! learned   what `policy learn` writes of each accepts it, and refuses another command line
 //! direct    SNPGuard and microCVM: the launch digest, computed from files
+//! held      files and a policy beside them         booted  rules about what an emulated guest boots
+//! cases     each deployment with everything that its user may hold
+//! judged    what the client makes of it               rows  which is the worked results of the level engine
+//! table_1   and, of each deployment at its best, Table I of the paper
 //! ```
 //!
 //! Every refusal is one change of what [`accepted`] shows. A guest looks at its own evidence when it starts, and what it would refuse it
@@ -18,9 +22,15 @@
 #![allow(clippy::unwrap_used)]
 
 mod accepted;
+mod booted;
+mod cases;
 mod direct;
 mod guest;
+mod held;
+mod judged;
 mod learned;
 mod policies;
 mod quoting;
 mod refused;
+mod rows;
+mod table_1;

@@ -3,13 +3,19 @@
 use std::path::Path;
 
 use evident_tests::policy::SIMULATED_MEASUREMENT;
-use simulator::boot::{Guest as Booted, Loader};
+use simulator::boot::{Guest as Booted, Loader, pe};
 use simulator::tpm::objects::Bank;
 
 use crate::guest::Deployment;
 
 /// The policy under which the emulated guest of this deployment is accepted. Every link that the platform has is required.
 pub(crate) fn accepting(deployment: Deployment) -> String {
+    let measurements = format!("measurements = [\"{SIMULATED_MEASUREMENT}\"]\n");
+    format!("{}{}", head(deployment, "identity = \"any\"\n", &measurements), booted(deployment))
+}
+
+/// A policy as far as the report and whoever vouches for the TPM: with this identity rule, and these launch digests.
+pub(crate) fn head(deployment: Deployment, identity: &str, measurements: &str) -> String {
     let (profile, keys, platform) = match deployment {
         Deployment::Azure => ("azure-snp", VCEK, "[azure]\nak_certificate = \"require\"\n"),
         Deployment::Gcp => {
@@ -17,13 +23,13 @@ pub(crate) fn accepting(deployment: Deployment) -> String {
         }
         Deployment::Aws => ("aws-snp", VLEK, "[aws]\nvtpm = \"document\"\nmax_document_age = \"10m\"\n"),
         Deployment::Svsm => ("svsm-snp", VCEK, if proves_aks() { PROVEN } else { UNPROVEN }),
+        Deployment::Direct => ("snp", VCEK, ""),
     };
     format!(
-        "version = 1\nprofiles = [\"{profile}\"]\nidentity = \"any\"\n\n\
-         [snp]\nmeasurements = [\"{SIMULATED_MEASUREMENT}\"]\nsmt = \"allow\"\n{keys}\
+        "version = 1\nprofiles = [\"{profile}\"]\n{identity}\n\
+         [snp]\n{measurements}smt = \"allow\"\n{keys}\
          minimum_tcb.milan = {{ bl = 4, tee = 0, snp = 24, ucode = 219 }}\n\n\
-         {platform}\n{}\n",
-        booted(deployment)
+         {platform}\n"
     )
 }
 
@@ -32,6 +38,7 @@ fn booted(deployment: Deployment) -> String {
     let bank = match deployment {
         Deployment::Azure | Deployment::Gcp | Deployment::Svsm => Bank::Sha256,
         Deployment::Aws => Bank::Sha384,
+        Deployment::Direct => return String::new(),
     };
     let booted = Booted::new(deployment.firmware());
     let command_line = &booted.command_line;
@@ -42,14 +49,14 @@ fn booted(deployment: Deployment) -> String {
         );
     }
     let digest = |text: &str| hex::encode(bank.hash(text.as_bytes()));
+    let image = hex::encode(bank.hash(&pe::hashed(&booted.unified_image())));
     let others = booted.sections().into_iter().filter(|(name, _)| matches!(*name, ".osrel" | ".uname"));
     let others: String = others.map(|(name, text)| format!("\"{name}\" = \"{}\"\n", digest(&text))).collect();
     format!(
         "[event_log]\nkernel_command_line = \"{command_line}\"\nkernel = \"{}\"\ninitrd = \"{}\"\n\
-         boot_programs = \"{}\"\n[event_log.uki]\n{others}",
+         boot_programs = \"{image}\"\n[event_log.uki]\n{others}",
         digest(&booted.kernel),
         digest(&booted.initrd),
-        digest(&booted.unified_image())
     )
 }
 

@@ -9,10 +9,12 @@ use super::escape;
 use crate::appraise::levels::{Cell, Level, Levels, Row};
 use crate::verify::Root;
 
-/// Whether the picture brings its own style sheet, as a file must.
+/// Whether the picture is a file of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standalone {
-    Yes,
+pub enum Standalone<'a> {
+    /// It brings its style sheet, and says this under the table; nothing if it is empty.
+    Yes { notice: &'a str },
+    /// The page around it has both.
     No,
 }
 
@@ -20,6 +22,7 @@ const HEAD: u32 = 34;
 const ROW: u32 = 62;
 const ROOT_COLUMN: u32 = 84;
 const COLUMN: u32 = 118;
+const NOTICE: u32 = 30;
 const RADIUS: u32 = 12;
 /// Of a name's characters at 14 px.
 const CHARACTER: u32 = 8;
@@ -28,21 +31,26 @@ const MAX_NAME: usize = 64;
 const STRING: &str = "writing to a string does not fail";
 
 /// One row per deployment; a name may be empty.
-pub fn svg(rows: &[(&str, &Levels)], standalone: Standalone) -> String {
+pub fn svg(rows: &[(&str, &Levels)], standalone: Standalone<'_>) -> String {
     let longest = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let names = if longest == 0 { 0 } else { small(longest.min(MAX_NAME)) * CHARACTER + 24 };
     let width = names + 2 * ROOT_COLUMN + 4 * COLUMN;
-    let height = HEAD + ROW * small(rows.len()) + 2;
+    let table = HEAD + ROW * small(rows.len()) + 2;
+    let (style, notice) = match standalone {
+        Standalone::Yes { notice } => (STYLE, notice),
+        Standalone::No => ("", ""),
+    };
+    let height = table + if notice.is_empty() { 0 } else { NOTICE };
     let mut out = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" width=\"{width}\" height=\"{height}\" \
          viewBox=\"0 0 {width} {height}\" aria-label=\"{}\">\n",
-        escape(&label(rows))
+        escape(format!("{} {notice}", label(rows)).trim_end())
     );
-    if standalone == Standalone::Yes {
-        writeln!(out, "<style>\n{}</style>\n<rect class=\"paper\" width=\"{width}\" height=\"{height}\"/>", STYLE)
+    if !style.is_empty() {
+        writeln!(out, "<style>\n{style}</style>\n<rect class=\"paper\" width=\"{width}\" height=\"{height}\"/>")
             .expect(STRING);
     }
-    let head = ["AMD-SP", "vTPM", "firmware", "boot", "kernel", "userspace"];
+    let head = ["AMD-SP", "vTPM", "firmware", "other boot", "kernel", "userspace"];
     for (i, name) in head.iter().enumerate() {
         text(&mut out, column(names, i), 21, 13, "dim", name);
     }
@@ -61,6 +69,9 @@ pub fn svg(rows: &[(&str, &Levels)], standalone: Standalone) -> String {
         for (i, cell) in levels.cells().iter().enumerate() {
             circle(&mut out, column(names, i + 2), top + 24, cell);
         }
+    }
+    if !notice.is_empty() {
+        text(&mut out, width / 2, table + 18, 13, "failed", notice);
     }
     out.push_str("</svg>\n");
     out
@@ -182,10 +193,11 @@ mod tests {
 
     #[test]
     fn the_picture_says_in_words_what_it_shows() {
-        let picture = svg(&[("a <guest>", &levels())], Standalone::Yes);
+        let picture = svg(&[("a <guest>", &levels())], Standalone::Yes { notice: "<notice>" });
         assert!(picture.contains("firmware L2 by amd-sp, boot L0"), "{picture}");
         assert!(picture.contains("a &lt;guest&gt;") && !picture.contains("<guest>") && !picture.contains("<b>"));
         assert!(picture.contains("prefers-color-scheme: dark"));
+        assert_eq!(picture.matches("&lt;notice&gt;").count(), 2, "drawn, and in the label");
         assert!(!svg(&[("", &levels())], Standalone::No).contains("<style"));
     }
 

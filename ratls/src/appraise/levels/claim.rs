@@ -71,6 +71,8 @@ pub struct RootState {
     pub fresh: bool,
     /// So is this TLS connection.
     pub bound: bool,
+    /// Its word is the same whenever it is asked, so that asking now would show nothing of now.
+    pub ageless: bool,
     /// Findings that take everything from this root.
     pub fatal: Vec<&'static str>,
     /// Why it is not authentic, as a clause; empty where it is.
@@ -110,7 +112,14 @@ impl Matched {
 
 impl RootState {
     pub fn sound() -> RootState {
-        RootState { authentic: true, fresh: true, bound: true, fatal: Vec::new(), because: String::new() }
+        RootState {
+            authentic: true,
+            fresh: true,
+            bound: true,
+            ageless: false,
+            fatal: Vec::new(),
+            because: String::new(),
+        }
     }
 
     /// It vouches for something of now and of this connection.
@@ -122,7 +131,7 @@ impl RootState {
 impl Inputs {
     /// The same evidence if it had been asked for now, over this connection. For evidence in files.
     pub fn if_fresh(&self) -> Inputs {
-        let now = |root: &RootState| RootState { fresh: true, bound: true, ..root.clone() };
+        let now = |root: &RootState| RootState { fresh: !root.ageless, bound: !root.ageless, ..root.clone() };
         Inputs { amd_sp: now(&self.amd_sp), vtpm: self.vtpm.as_ref().map(now), claims: self.claims.clone() }
     }
 

@@ -60,6 +60,7 @@ fn any_root() -> impl Strategy<Value = RootState> {
         authentic,
         fresh,
         bound,
+        ageless: false,
         fatal: if accepted { vec![] } else { vec!["R_DEBUG"] },
         because: String::new(),
     })
@@ -142,6 +143,14 @@ proptest! {
         // With one root spoiled nothing comes down to it any more.
         let one = Inputs { amd_sp: spoil(&inputs.amd_sp), ..inputs };
         prop_assert!(judge(&one, view).cells().iter().all(|cell| cell.anchor() != Some(Root::AmdSp)));
+    }
+
+    #[test]
+    fn asking_now_makes_nothing_fresh_whose_word_is_the_same_for_ever(inputs in any_inputs(), view in any_view()) {
+        let amd_sp = RootState { ageless: true, ..inputs.amd_sp.clone() };
+        let levels = judge(&Inputs { amd_sp, ..inputs }.if_fresh(), view);
+        prop_assert!(levels.cells().iter().all(|cell| cell.anchor() != Some(Root::AmdSp)));
+        prop_assert!(levels.amd_sp() == Row::Failed);
     }
 
     #[test]

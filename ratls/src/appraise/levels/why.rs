@@ -86,14 +86,15 @@ fn rebuild(rebuild: &Rebuild) -> String {
 }
 
 fn in_hand(artefacts: &[Artefact], component: Component) -> String {
-    let own: Vec<String> = artefacts
-        .iter()
-        .filter(|artefact| parts(component).contains(&artefact.part))
-        .map(|artefact| {
-            let sha256 = artefact.sha256.to_string();
-            format!("{} (SHA-256 {}…)", artefact.name, sha256.get(..12).unwrap_or_default())
-        })
-        .collect();
+    let mut own: Vec<String> = Vec::new();
+    for artefact in artefacts.iter().filter(|artefact| parts(component).contains(&artefact.part)) {
+        let sha256 = artefact.sha256.to_string();
+        let named = format!("{} (SHA-256 {}…)", artefact.name, sha256.get(..12).unwrap_or_default());
+        // A unified kernel image is several parts in one file.
+        if !own.contains(&named) {
+            own.push(named);
+        }
+    }
     listed(&own)
 }
 
