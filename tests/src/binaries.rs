@@ -36,10 +36,10 @@ pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the workspace")
 }
 
-/// `target/<profile>`: a test runs from its `deps/`, xtask from itself.
+/// `target/<profile>`: a test runs from its `deps/`, an example from its `examples/`, xtask from itself.
 fn profile_dir() -> Result<PathBuf> {
     let program = std::env::current_exe().context("where this program is")?;
     let dir = program.parent().expect("a program is in a directory");
-    let above = if dir.ends_with("deps") { dir.parent() } else { Some(dir) };
+    let above = if dir.ends_with("deps") || dir.ends_with("examples") { dir.parent() } else { Some(dir) };
     Ok(above.context("this program does not run from a cargo target directory")?.to_path_buf())
 }

@@ -4,18 +4,18 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::Result;
+use evident_tests::binaries::binary;
 
 use crate::machine;
+
+/// Built together, so that what both link is compiled once: the deployments, and the program that computes launch digests.
+const BUILT: [&str; 8] =
+    ["-p", "evident-tests", "-p", "evident-client", "--example", "table-1", "--bin", "evident-client"];
 
 /// Installs what emulated machines need, builds the deployments, and writes the table into this folder.
 pub(crate) fn run(out: &Path) -> Result<()> {
     machine::install_packages(machine::FOR_DEMO)?;
-    // It computes the launch digests.
-    machine::run(cargo().args(["build", "--quiet", "--locked", "-p", "evident-client"]))?;
-    let table = ["run", "--quiet", "--locked", "-p", "evident-tests", "--example", "table-1", "--", "--out"];
-    machine::run(cargo().args(table).arg(out))
-}
-
-fn cargo() -> Command {
-    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    machine::run(Command::new(cargo).args(["build", "--quiet", "--locked"]).args(BUILT))?;
+    machine::run(Command::new(binary("examples/table-1")?).arg("--out").arg(out))
 }
