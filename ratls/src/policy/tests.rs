@@ -182,6 +182,30 @@ fn proto_p1_each_mandatory_key_is_missed_by_name() {
 }
 
 #[test]
+fn launch_digests_may_be_left_to_a_pinned_signer_or_to_google_and_to_nobody_else() {
+    let lines =
+        |keep: &dyn Fn(&str) -> bool| GOOD.lines().filter(|l| keep(l)).map(|l| format!("{l}\n")).collect::<String>();
+    let unnamed = lines(&|line| !line.starts_with("measurements"));
+    let google = unnamed.replace("[\"snp\"]", "[\"gcp-snp\"]");
+    assert!(error(&google).contains("measurements: missing"));
+    assert!(error(&format!("{google}[gcp]\nzones = [\"z\"]\n")).contains("measurements: missing"));
+    assert!(parse(&format!("{google}[gcp]\nendorsement_root = \"tcb.crt\"\n")).is_ok());
+
+    let by_signer = unnamed.replace("[snp]\n", "[snp]\nmeasurements = \"whatever launch_identity signed\"\n");
+    assert_eq!(
+        parse(&by_signer).unwrap_err(),
+        at(6, "snp.measurements", PolicyProblem::Conflict("[identity] pins no launch_identity"))
+    );
+    let digest = "33".repeat(48);
+    let identity = format!("identity.launch_identity = {{ id_key_digest = \"{digest}\", min_guest_svn = 2 }}");
+    let pinned = by_signer.replace("identity = \"any\"", &identity);
+    assert!(parse(&pinned).unwrap().cautions().iter().any(|caution| caution.contains("only who signed it")));
+    assert!(
+        error(&pinned.replace("whatever launch_identity signed", "any")).contains("whatever launch_identity signed")
+    );
+}
+
+#[test]
 fn proto_p1_unknown_keys_are_refused_where_they_stand() {
     assert!(error(&with("identity =", "debug = true\nidentity =")).starts_with("p.toml:3: debug: unknown key; known"));
     assert!(
