@@ -64,7 +64,7 @@ async fn row_03_aws_without_a_document_and_with_an_ak_of_the_guests_own() {
     let boot = judged.why(Component::Boot);
     assert!(boot.contains("nobody but the guest vouches for its key"), "{boot}");
     // A user who does without the TPM sees the same table.
-    let without = case.held.policy().replace("vtpm = \"document\"", "vtpm = \"none\"");
+    let without = case.held.policy().replace("vtpm = \"document\"\nmax_document_age = \"10m\"", "vtpm = \"none\"");
     guest.shows(&case, &without).await.prints("✓ ✗ | L4 amd | L0 | L0 | L0").refused_by(&[]);
     assert!(whose_connection(judged.live.levels()).ends_with("nothing here shows which software."));
 }
