@@ -208,8 +208,9 @@ fn machines(table: &mut Section<'_>) -> Result<Machines, PolicyError> {
 }
 
 fn userspace(table: &mut Section<'_>) -> Result<UserspaceWanted, PolicyError> {
-    let words: [(&str, fn() -> UserspaceWanted); 2] =
-        [("in the initrd", || UserspaceWanted::Initrd), ("on an encrypted disk", || UserspaceWanted::Sealed)];
+    let initrd: fn() -> UserspaceWanted = || UserspaceWanted::Initrd;
+    let sealed: fn() -> UserspaceWanted = || UserspaceWanted::Sealed;
+    let words = [("in the initrd", initrd), ("on an encrypted disk", sealed)];
     let said = table.optional("userspace").map(|e| e.word(&words)).transpose()?;
     match (said, table.optional("verity_key")) {
         (None, None) => Ok(UserspaceWanted::Elsewhere),
