@@ -17,9 +17,10 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::attested::{AttestedStream, Carried, GuestTunnel};
 use crate::audit::AuditLog;
 use crate::config::{self, Limits};
-use crate::dial::{AttestedStream, Carried, Deadlines, GuestTunnel, Target, Witness, now};
+use crate::dial::{Deadlines, Target, Witness, now};
 use crate::history::{History, Listed};
 use crate::open::{BoxFuture, OpenError, Opened, Opener, Tunnel};
 use crate::pool::Pool;

@@ -1,11 +1,13 @@
 #![warn(clippy::unwrap_used)]
 
+pub mod attested;
 pub mod audit;
 pub mod cli;
 pub mod config;
 mod credential;
 pub mod dial;
 pub mod evidence;
+pub mod failed;
 pub mod front;
 pub mod guest;
 pub mod history;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use evident_client::cli::{Cli, Command};
 use evident_client::config::Config;
-use evident_client::{dial, inspect, run, tools};
+use evident_client::{dial, failed, inspect, run, tools};
 
 const EXIT_USAGE: u8 = 2;
 const EXIT_FAILED: u8 = 4;
@@ -47,6 +47,6 @@ fn block_on(future: impl Future<Output = ExitCode>) -> ExitCode {
 }
 
 fn fail(code: u8, error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    eprintln!("evident-client: {}", dial::chain(error));
+    eprintln!("evident-client: {}", failed::chain(error));
     ExitCode::from(code)
 }

@@ -20,7 +20,7 @@ use ratls::wire::control::CloseCode;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::dial::AttestedStream;
+use crate::attested::AttestedStream;
 use crate::open::OpenError;
 
 /// Between two looks at demand and at what waits.

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evident_client::dial::{AttestedStream, Deadlines, Target};
+use evident_client::attested::AttestedStream;
+use evident_client::dial::{Deadlines, Target};
 use evident_client::open::OpenError;
 use evident_tests::policy::PolicyText;
 use proxy_core::framing::{Frame, Framed, FramingError};

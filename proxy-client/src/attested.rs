@@ -1,0 +1,324 @@
+//! A connection whose guest the policy accepted, and the tunnels that it carries, one after the other.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use proxy_core::framing::{Framed, FramingError};
+use proxy_core::net::LocalStream;
+use proxy_core::relay::{RelayEnd, RelayLimits, relay};
+use proxy_core::tasks::Tasks;
+use proxy_core::tls::Records;
+use proxy_core::tunnel::{Early, Traffic, TunnelStream};
+use ratls::appraise::{AcceptedResult, AttestationResult};
+use ratls::wire::attest::features;
+use ratls::wire::control::{Close, CloseCode, Mode, Open};
+use ratls::wire::frame::FrameType;
+use tokio::time::{Instant, timeout_at};
+
+use crate::dial::Target;
+use crate::failed::{tunnel_refused, unreachable};
+use crate::open::OpenError;
+use crate::pool::{Lease, Pool};
+
+/// How long a half-written frame may take to be written out before a CLOSE.
+const DRAIN: Duration = Duration::from_secs(1);
+
+pub(crate) type Tls = Records<LocalStream>;
+
+/// A connection whose guest the policy accepted, between tunnels.
+pub struct AttestedStream {
+    framed: Framed<Tls>,
+    facts: Box<Facts>,
+}
+
+/// What is known of an accepted connection.
+struct Facts {
+    result: Arc<AttestationResult>,
+    address: String,
+    /// Features that the guest offers.
+    offered: u64,
+    /// How long the guest waits for OPEN.
+    pool_idle: Duration,
+    /// The ClientHello.
+    started: Instant,
+    /// When the policy's max_age, the certificates or the revocation list end.
+    expires: Instant,
+    /// When the guest ends the connection, as far as it said.
+    guest_ends: Option<Instant>,
+    /// Since when it carries nothing.
+    idle_since: Instant,
+    /// Of the next tunnel.
+    number: u64,
+    /// ACCEPTs that came.
+    accepts: u64,
+}
+
+/// A guest closes what was idle for too long; an OPEN must not cross that CLOSE on its way.
+fn idle_margin(pool_idle: Duration) -> Duration {
+    (pool_idle / 8).clamp(Duration::from_millis(100), Duration::from_secs(5))
+}
+
+impl Facts {
+    fn claims_name(&self, name: &str) -> bool {
+        let statement = self.result.evidence().and_then(|evidence| evidence.statement());
+        statement.is_some_and(|statement| statement.names.iter().any(|claimed| claimed.eq_ignore_ascii_case(name)))
+    }
+}
+
+impl AttestedStream {
+    pub(crate) fn new(
+        framed: Framed<Tls>,
+        accepted: AcceptedResult,
+        offered: u64,
+        pool_idle_ms: u64,
+        address: String,
+        started: Instant,
+    ) -> Self {
+        let good_for = accepted.expires().as_secs().saturating_sub(accepted.result().at().as_secs());
+        let facts = Box::new(Facts {
+            expires: Instant::now() + Duration::from_secs(u64::try_from(good_for).unwrap_or(0)),
+            result: Arc::new(accepted.into_result()),
+            address,
+            offered,
+            pool_idle: Duration::from_millis(pool_idle_ms),
+            started,
+            guest_ends: None,
+            idle_since: Instant::now(),
+            number: 0,
+            accepts: 0,
+        });
+        AttestedStream { framed, facts }
+    }
+
+    pub fn result(&self) -> Arc<AttestationResult> {
+        self.facts.result.clone()
+    }
+
+    pub fn address(&self) -> &str {
+        &self.facts.address
+    }
+
+    /// Features that the guest offers.
+    pub fn features(&self) -> u64 {
+        self.facts.offered
+    }
+
+    /// True where a tunnel went before: the next one is not the first.
+    pub fn is_used(&self) -> bool {
+        self.facts.number > 0
+    }
+
+    /// Ends the connection without using it.
+    pub async fn close(self) {
+        self.framed.close(&Close::new(CloseCode::Done, "")).await;
+    }
+
+    /// [`AttestedStream::close`] in a task, so that nobody waits for it.
+    pub fn let_go(self, tasks: &Tasks) {
+        let close = Close { accepted: self.facts.accepts, ..Close::new(CloseCode::Done, "") };
+        tasks.spawn("close", self.framed.close_owned(close));
+    }
+
+    /// From now on it carries nothing.
+    pub fn rest(&mut self, now: Instant) {
+        self.facts.idle_since = now;
+    }
+
+    /// Whether another OPEN may go out now. What it would carry has a life of its own: a connection takes no tunnel in the
+    /// second half of its time, so that none ends much sooner than on a fresh one.
+    pub fn may_carry_another(&self, now: Instant, reuse_for: Duration) -> bool {
+        let facts = &self.facts;
+        let ends = facts.guest_ends.map_or(facts.expires, |ends| ends.min(facts.expires));
+        let half = ends.saturating_duration_since(facts.started) / 2;
+        let idle_ends = facts.idle_since + facts.pool_idle.saturating_sub(idle_margin(facts.pool_idle));
+        facts.offered & features::REUSE != 0 && now < facts.started + reuse_for.min(half) && now < idle_ends
+    }
+
+    /// Whether nothing came on it: looks, and does not wait.
+    pub fn quiet(&mut self) -> Result<(), FramingError> {
+        self.framed.quiet()
+    }
+
+    /// Writes OPEN. DATA may follow at once; the guest answers ACCEPT or REFUSE before anything else.
+    pub async fn open(self, name: Option<&str>, target: &Target) -> Result<GuestTunnel, OpenError> {
+        self.open_from(name, target, None, false).await
+    }
+
+    /// [`AttestedStream::open`], and after the tunnel the connection goes to `home`, if the guest uses connections again too.
+    /// With `early`, OPEN goes out with the first bytes of the relay.
+    pub(crate) async fn open_from(
+        mut self,
+        name: Option<&str>,
+        target: &Target,
+        home: Option<Arc<Pool>>,
+        early: bool,
+    ) -> Result<GuestTunnel, OpenError> {
+        let facts = &mut self.facts;
+        let open = Open {
+            number: facts.number,
+            mode: Mode::Framed,
+            target: name.filter(|name| facts.claims_name(name)).map(str::to_owned),
+            inner_alpn: None,
+            features: if home.is_some() { features::REUSE } else { 0 },
+            token: target.token.clone(),
+        };
+        let number = facts.number;
+        facts.number += 1;
+        let accept_by = Instant::now() + target.deadlines.accept;
+        let written = match early {
+            true => self.framed.queue(FrameType::Open, &open.encode()),
+            false => timeout_at(accept_by, self.framed.write(FrameType::Open, &open.encode()))
+                .await
+                .map_err(|_| unreachable(&facts.address, "the guest does not read"))?,
+        };
+        written.map_err(|error| unreachable(&facts.address, error.to_string()))?;
+        let traffic = Arc::new(Traffic::default());
+        Ok(GuestTunnel {
+            stream: TunnelStream::opened(self.framed, number, traffic.clone()).after(facts.accepts),
+            traffic,
+            limits: RelayLimits {
+                idle: target.deadlines.idle,
+                ends: facts.expires.min(facts.started + target.lifetime()),
+                accept_by: Some(accept_by),
+            },
+            accept_by,
+            facts: self.facts,
+            home,
+            _lease: None,
+            tasks: target.tasks.clone(),
+        })
+    }
+}
+
+/// An open tunnel through an attested connection.
+pub struct GuestTunnel {
+    pub(crate) stream: TunnelStream<Tls>,
+    pub(crate) traffic: Arc<Traffic>,
+    limits: RelayLimits,
+    accept_by: Instant,
+    facts: Box<Facts>,
+    /// Where the connection goes afterwards.
+    home: Option<Arc<Pool>>,
+    /// Counts as long as it lives.
+    _lease: Option<Lease>,
+    tasks: Tasks,
+}
+
+/// How carrying a local connection ended.
+pub(crate) enum Carried {
+    Done,
+    /// The connection to the guest ended before the guest took the tunnel; it may be opened on another one.
+    Again {
+        local: LocalStream,
+        early: Early,
+        error: io::Error,
+    },
+    Failed(io::Error),
+}
+
+/// Why a tunnel was not accepted.
+pub(crate) struct NotAccepted {
+    pub(crate) error: OpenError,
+    /// Another connection may succeed, and nothing happened on this one.
+    pub(crate) again: bool,
+}
+
+impl GuestTunnel {
+    /// Counts as demand of `lease`'s pool while it lives.
+    pub(crate) fn leased(self, lease: Lease) -> Self {
+        GuestTunnel { _lease: Some(lease), ..self }
+    }
+
+    pub fn result(&self) -> Arc<AttestationResult> {
+        self.facts.result.clone()
+    }
+
+    /// Waits until the upstream behind the guest is connected. Where that does not come about the guest is told why the
+    /// connection ends, in a task of its own.
+    pub async fn accepted(self) -> Result<Self, OpenError> {
+        self.taken().await.map_err(|refused| refused.error)
+    }
+
+    /// [`GuestTunnel::accepted`], and whether another connection may be tried.
+    pub(crate) async fn taken(mut self) -> Result<Self, NotAccepted> {
+        let address = &self.facts.address;
+        let (code, error, again) = match timeout_at(self.accept_by, self.stream.wait_accepted()).await {
+            Ok(Ok(())) => return Ok(self),
+            Err(_) => (CloseCode::Deadline, unreachable(address, "the guest did not answer OPEN in time"), false),
+            Ok(Err(error)) => {
+                let broken = error.kind() == io::ErrorKind::InvalidData;
+                let again = self.stream.take_repeatable(&error).is_some();
+                (if broken { CloseCode::Protocol } else { CloseCode::Done }, tunnel_refused(address, error), again)
+            }
+        };
+        let tasks = self.tasks.clone();
+        let accepted = self.facts.accepts;
+        tasks.spawn("close", async move {
+            let drained = timeout_at(Instant::now() + DRAIN, self.stream.into_framed_after_drain()).await;
+            if let Ok(Ok(framed)) = drained {
+                framed.close(&Close { accepted, ..Close::new(code, "") }).await;
+            }
+        });
+        Err(NotAccepted { error, again })
+    }
+
+    /// When this tunnel ends at the latest, whatever it carries.
+    pub fn ends(&self) -> Instant {
+        self.limits.ends
+    }
+
+    pub fn traffic(&self) -> Arc<Traffic> {
+        self.traffic.clone()
+    }
+
+    /// Takes what another connection had sent and lost, and counts where that counted.
+    pub(crate) fn take_over(&mut self, early: Early, traffic: Arc<Traffic>) -> io::Result<()> {
+        self.traffic = traffic.clone();
+        self.stream.repeat(early, traffic)
+    }
+
+    /// Carries `local` to its end, over this connection only.
+    pub async fn relay(self, local: LocalStream) -> io::Result<()> {
+        match self.carry(local).await {
+            Carried::Done => Ok(()),
+            Carried::Failed(error) => Err(error),
+            Carried::Again { local, error, .. } => {
+                local.abort();
+                Err(error)
+            }
+        }
+    }
+
+    /// Carries `local` to its end, or gives it back.
+    pub(crate) async fn carry(self, local: LocalStream) -> Carried {
+        match relay(local, self.stream, self.traffic.clone(), self.limits).await {
+            RelayEnd::Finished(framed) => {
+                after(framed, self.facts, &self.traffic, self.home, &self.tasks);
+                Carried::Done
+            }
+            RelayEnd::NotAccepted { local, early, error } => Carried::Again { local, early, error },
+            RelayEnd::Aborted(error) => Carried::Failed(error),
+        }
+    }
+
+    /// Gives the connection back if the tunnel ended in both directions.
+    pub(crate) fn finish(self) {
+        if self.stream.is_finished() {
+            after(self.stream.into_framed(), self.facts, &self.traffic, self.home, &self.tasks);
+        }
+    }
+}
+
+/// After a tunnel that ended in both directions: back home, or closed.
+fn after(framed: Framed<Tls>, mut facts: Box<Facts>, traffic: &Traffic, home: Option<Arc<Pool>>, tasks: &Tasks) {
+    facts.accepts += 1;
+    let lifetime = Duration::from_secs(traffic.lifetime_secs.load(Ordering::Relaxed));
+    facts.guest_ends = Instant::now().checked_add(lifetime);
+    let stream = AttestedStream { framed, facts };
+    match home {
+        Some(pool) => pool.put(stream, tasks),
+        None => stream.let_go(tasks),
+    }
+}

@@ -1,0 +1,93 @@
+//! What is told where no tunnel came about: what a peer said, in words that can do no harm in a log or on a terminal.
+
+use std::io;
+use std::time::Duration;
+
+use proxy_core::framing::FramingError;
+use proxy_core::tunnel::TunnelEnd;
+use ratls::wire::control::{Close, CloseCode, RefuseCode};
+
+use crate::open::OpenError;
+
+pub(crate) fn tunnel_refused(address: &str, error: io::Error) -> OpenError {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<TunnelEnd>()) {
+        Some(TunnelEnd::Refused(refuse)) => OpenError::UpstreamRefused {
+            code: refuse.code.value(),
+            reason: match refuse.code {
+                RefuseCode::Other(code) => format!("code {code}: {}", refuse.text.escape_debug()),
+                code => format!("{code:?}: {}", refuse.text.escape_debug()),
+            },
+        },
+        Some(TunnelEnd::Closed(close)) => closed(address, close),
+        _ => unreachable(address, error.to_string()),
+    }
+}
+
+fn closed(address: &str, close: &Close) -> OpenError {
+    // Anybody may have written it, before any verdict: it must not add a line to a log or write to a terminal.
+    let text = close.text.escape_debug();
+    let reason = format!("{:?}: {text}", close.code);
+    match close.code {
+        CloseCode::AttestationUnavailable | CloseCode::QueueFull | CloseCode::GoingAway | CloseCode::Limit => {
+            OpenError::Busy {
+                address: address.to_owned(),
+                reason,
+                retry_after: Duration::from_millis(close.retry_after_ms.clamp(100, 60_000)),
+            }
+        }
+        CloseCode::AccessDenied => OpenError::AccessDenied { address: address.to_owned(), reason: text.to_string() },
+        _ => unreachable(address, reason),
+    }
+}
+
+pub(crate) fn evidence_missing(address: &str, error: FramingError) -> OpenError {
+    match error {
+        FramingError::Closed(close) => closed(address, &close),
+        other => unreachable(address, format!("no evidence: {}", chain(&other))),
+    }
+}
+
+pub(crate) fn unreachable(address: &str, reason: impl Into<String>) -> OpenError {
+    OpenError::Unreachable { address: address.to_owned(), reason: reason.into() }
+}
+
+/// An error and what is behind it, in one line.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        source = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ratls::wire::control::Refuse;
+
+    #[test]
+    fn what_a_peer_says_in_close_and_refuse_adds_no_line_and_no_control_character() {
+        let text = "x\r\n2026-11-23 INFO verdict=accepted\u{1b}[2J\u{202e}";
+        for code in [CloseCode::AttestationUnavailable, CloseCode::AccessDenied, CloseCode::Abort] {
+            let said = closed("192.0.2.1:8443", &Close::new(code, text)).to_string();
+            assert!(
+                said.contains("verdict=accepted") && !said.contains(['\r', '\n', '\u{1b}', '\u{202e}']),
+                "{said:?}"
+            );
+        }
+        for code in [RefuseCode::UnknownTarget, RefuseCode::Other(99)] {
+            let end = TunnelEnd::Refused(Refuse { number: 0, code, text: text.into() });
+            let said = tunnel_refused("192.0.2.1:8443", io::Error::other(end)).to_string();
+            assert!(
+                said.contains("verdict=accepted") && !said.contains(['\r', '\n', '\u{1b}', '\u{202e}']),
+                "{said:?}"
+            );
+        }
+    }
+}
