@@ -11,7 +11,8 @@ use proxy_core::relay::{RelayEnd, RelayLimits, relay};
 use proxy_core::tasks::Tasks;
 use proxy_core::tls::Records;
 use proxy_core::tunnel::{Early, Traffic, TunnelStream};
-use ratls::appraise::{AcceptedResult, AttestationResult};
+use ratls::appraise::AcceptedResult;
+use ratls::digest::Sha256Digest;
 use ratls::wire::attest::features;
 use ratls::wire::control::{Close, CloseCode, Mode, Open};
 use ratls::wire::frame::FrameType;
@@ -19,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::dial::Target;
 use crate::failed::{tunnel_refused, unreachable};
-use crate::open::OpenError;
+use crate::open::{OpenError, Said};
 use crate::pool::{Lease, Pool};
 
 /// How long a half-written frame may take to be written out before a CLOSE.
@@ -35,7 +36,11 @@ pub struct AttestedStream {
 
 /// What is known of an accepted connection.
 struct Facts {
-    result: Arc<AttestationResult>,
+    said: Arc<Said>,
+    /// The policy that accepted it.
+    policy: Option<Sha256Digest>,
+    /// Names that the guest's statement claims.
+    names: Box<[String]>,
     address: String,
     /// Features that the guest offers.
     offered: u64,
@@ -62,24 +67,27 @@ fn idle_margin(pool_idle: Duration) -> Duration {
 
 impl Facts {
     fn claims_name(&self, name: &str) -> bool {
-        let statement = self.result.evidence().and_then(|evidence| evidence.statement());
-        statement.is_some_and(|statement| statement.names.iter().any(|claimed| claimed.eq_ignore_ascii_case(name)))
+        self.names.iter().any(|claimed| claimed.eq_ignore_ascii_case(name))
     }
 }
 
 impl AttestedStream {
     pub(crate) fn new(
         framed: Framed<Tls>,
-        accepted: AcceptedResult,
+        accepted: &AcceptedResult,
         offered: u64,
         pool_idle_ms: u64,
         address: String,
         started: Instant,
     ) -> Self {
-        let good_for = accepted.expires().as_secs().saturating_sub(accepted.result().at().as_secs());
+        let result = accepted.result();
+        let good_for = accepted.expires().as_secs().saturating_sub(result.at().as_secs());
+        let statement = result.evidence().and_then(|evidence| evidence.statement());
         let facts = Box::new(Facts {
             expires: Instant::now() + Duration::from_secs(u64::try_from(good_for).unwrap_or(0)),
-            result: Arc::new(accepted.into_result()),
+            said: Arc::new(Said::of(result)),
+            policy: result.policy_digest(),
+            names: statement.map(|statement| statement.names.iter().cloned().collect()).unwrap_or_default(),
             address,
             offered,
             pool_idle: Duration::from_millis(pool_idle_ms),
@@ -92,8 +100,20 @@ impl AttestedStream {
         AttestedStream { framed, facts }
     }
 
-    pub fn result(&self) -> Arc<AttestationResult> {
-        self.facts.result.clone()
+    pub fn said(&self) -> &Arc<Said> {
+        &self.facts.said
+    }
+
+    /// One copy of equal words for all connections.
+    pub fn say_with(&mut self, said: &Arc<Said>) {
+        if *self.facts.said == **said {
+            self.facts.said = said.clone();
+        }
+    }
+
+    /// The policy that accepted it.
+    pub fn policy_digest(&self) -> Option<Sha256Digest> {
+        self.facts.policy
     }
 
     pub fn address(&self) -> &str {
@@ -231,8 +251,8 @@ impl GuestTunnel {
         GuestTunnel { _lease: Some(lease), ..self }
     }
 
-    pub fn result(&self) -> Arc<AttestationResult> {
-        self.facts.result.clone()
+    pub fn said(&self) -> &Arc<Said> {
+        &self.facts.said
     }
 
     /// Waits until the upstream behind the guest is connected. Where that does not come about the guest is told why the
@@ -292,14 +312,20 @@ impl GuestTunnel {
     }
 
     /// Carries `local` to its end, or gives it back.
-    pub(crate) async fn carry(self, local: LocalStream) -> Carried {
-        match relay(local, self.stream, self.traffic.clone(), self.limits).await {
-            RelayEnd::Finished(framed) => {
-                after(framed, self.facts, &self.traffic, self.home, &self.tasks);
-                Carried::Done
+    pub(crate) fn carry(self, local: LocalStream) -> impl Future<Output = Carried> + Send {
+        // An `async fn` would hold the tunnel twice.
+        let GuestTunnel { stream, traffic, limits, facts, home, _lease, tasks, accept_by: _ } = self;
+        let mut relayed = Box::pin(relay(local, stream, traffic.clone(), limits));
+        async move {
+            let _lease = _lease;
+            match relayed.as_mut().await {
+                RelayEnd::Finished(framed) => {
+                    after(framed, facts, &traffic, home, &tasks);
+                    Carried::Done
+                }
+                RelayEnd::NotAccepted { local, early, error } => Carried::Again { local, early, error },
+                RelayEnd::Aborted(error) => Carried::Failed(error),
             }
-            RelayEnd::NotAccepted { local, early, error } => Carried::Again { local, early, error },
-            RelayEnd::Aborted(error) => Carried::Failed(error),
         }
     }
 

@@ -158,6 +158,11 @@ impl Target {
 
     /// An attested stream, or every reason why not.
     pub async fn attested(&self) -> Result<AttestedStream, OpenError> {
+        self.attested_with_result().await.map(|(stream, _)| stream)
+    }
+
+    /// [`Target::attested`], and what was found out.
+    pub async fn attested_with_result(&self) -> Result<(AttestedStream, Arc<AttestationResult>), OpenError> {
         let mut shown = self.show().await?;
         let address = shown.address.clone();
         let result = match shown.result(self).await {
@@ -171,8 +176,8 @@ impl Target {
         };
         let bundle = self.audit.is_some().then(|| shown.bundle());
         match shown.judged(result) {
-            Ok(stream) => match self.write_down(&address, bundle.as_ref(), &stream.result()) {
-                Ok(()) => Ok(stream),
+            Ok((stream, result)) => match self.write_down(&address, bundle.as_ref(), &result) {
+                Ok(()) => Ok((stream, Arc::new(result))),
                 Err(error) => {
                     stream.let_go(&self.tasks);
                     Err(error)
@@ -233,12 +238,17 @@ impl Shown {
 
     /// Turns into a stream that may carry application bytes, if that was accepted.
     #[allow(clippy::result_large_err)]
-    fn judged(self, result: AttestationResult) -> Result<AttestedStream, (Framed<Tls>, AttestationResult)> {
+    fn judged(
+        self,
+        result: AttestationResult,
+    ) -> Result<(AttestedStream, AttestationResult), (Framed<Tls>, AttestationResult)> {
         match result.into_accepted() {
             Ok(accepted) => {
                 let attest = Attest::parse(&self.attest.body).ok();
                 let (offered, pool_idle_ms) = attest.map_or((0, 0), |attest| (attest.features, attest.pool_idle_ms));
-                Ok(AttestedStream::new(self.framed, accepted, offered, pool_idle_ms, self.address, self.started))
+                let stream =
+                    AttestedStream::new(self.framed, &accepted, offered, pool_idle_ms, self.address, self.started);
+                Ok((stream, accepted.into_result()))
             }
             Err(result) => Err((self.framed, *result)),
         }

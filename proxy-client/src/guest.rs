@@ -11,6 +11,7 @@ use proxy_core::net::LocalStream;
 use proxy_core::relay::LimitReached;
 use proxy_core::tasks::Tasks;
 use proxy_core::tls::{ServerIdentity, client_config};
+use proxy_core::tunnel::Traffic;
 use ratls::appraise::{AttestationResult, Severity};
 use ratls::verify::Root;
 use rustls::pki_types::pem::PemObject;
@@ -22,7 +23,7 @@ use crate::audit::AuditLog;
 use crate::config::{self, Limits};
 use crate::dial::{Deadlines, Target, Witness, now};
 use crate::history::{History, Listed};
-use crate::open::{BoxFuture, OpenError, Opened, Opener, Tunnel};
+use crate::open::{BoxFuture, OpenError, Opened, Opener, Said, Tunnel};
 use crate::pool::Pool;
 
 /// From OPEN to ACCEPT: the guest gives its upstream five seconds unless told otherwise.
@@ -41,8 +42,12 @@ pub struct Guest {
 /// Connections that one tunnel may try, where those before ended without taking it. The last is a fresh one.
 const ATTEMPTS: usize = 3;
 
+/// A local connection under way through a tunnel.
+type Carrying = BoxFuture<'static, Carried>;
+
 struct Latest {
     result: Arc<AttestationResult>,
+    said: Arc<Said>,
     attested: bool,
 }
 
@@ -112,16 +117,21 @@ impl Guest {
 
     /// A connection that was attested just now.
     async fn fresh(&self) -> Result<AttestedStream, OpenError> {
-        let stream = self.target.attested().await;
-        self.record(&stream.as_ref().map(|stream| stream.result()).map_err(Clone::clone));
-        stream
+        let attested = Box::pin(self.target.attested_with_result()).await;
+        let said = self.record(&attested.as_ref().map(|(_, result)| result.clone()).map_err(Clone::clone));
+        attested.map(|(mut stream, _)| {
+            if let Some(said) = said {
+                stream.say_with(&said);
+            }
+            stream
+        })
     }
 
     /// The key of decision 6. SNI and client identity are fixed for an entry, whose pool this is; address and policy are
     /// compared with what the entry has now.
     fn is_current(&self, stream: &AttestedStream) -> bool {
         let policy = self.target.policy.as_ref().map(|policy| policy.digest());
-        stream.result().policy_digest() == policy
+        stream.policy_digest() == policy
             && self.target.addresses.iter().any(|address| address.to_string() == stream.address())
     }
 
@@ -154,23 +164,22 @@ impl Guest {
         }
     }
 
-    /// Carries `local` through `tunnel`, and where the guest closed the connection before it took the tunnel, over another.
-    async fn carry(&self, mut tunnel: GuestTunnel, mut local: LocalStream, name: Option<&str>) -> io::Result<()> {
-        let traffic = tunnel.traffic();
+    /// Waits for what carries a local connection, and where the guest closed before it took the tunnel, carries it over another.
+    async fn carry(&self, mut carried: Carrying, traffic: Arc<Traffic>, name: Option<&str>) -> io::Result<()> {
         let mut attempt = 1;
         loop {
-            let (again, early, error) = match tunnel.carry(local).await {
+            let (again, early, error) = match carried.await {
                 Carried::Done => return Ok(()),
                 Carried::Failed(error) => return Err(error),
                 Carried::Again { local, early, error } => (local, early, error),
             };
             attempt += 1;
             let next = match attempt <= ATTEMPTS {
-                true => self.tunnel(name, attempt == ATTEMPTS, true).await.map_err(io::Error::other),
+                true => Box::pin(self.tunnel(name, attempt == ATTEMPTS, true)).await.map_err(io::Error::other),
                 false => Err(error),
             };
             match next.and_then(|mut next| next.take_over(early, traffic.clone()).map(|()| next)) {
-                Ok(next) => (tunnel, local) = (next, again),
+                Ok(next) => carried = Box::pin(next.carry(again)),
                 Err(error) => {
                     again.abort();
                     return Err(error);
@@ -179,12 +188,13 @@ impl Guest {
         }
     }
 
-    fn record(&self, outcome: &Result<Arc<AttestationResult>, OpenError>) {
+    /// What the last result says, where there is one.
+    fn record(&self, outcome: &Result<Arc<AttestationResult>, OpenError>) -> Option<Arc<Said>> {
         self.history.record(outcome, now());
         let (result, accepted) = match outcome {
             Ok(result) => (result.clone(), true),
             Err(OpenError::Refused { result, .. }) => (result.clone(), false),
-            Err(_) => return,
+            Err(_) => return None,
         };
         let fatal = || {
             result.findings().iter().filter(|finding| finding.severity() == Severity::Fatal).map(|finding| finding.id())
@@ -198,23 +208,23 @@ impl Guest {
             let anchor = cell.anchor().map_or("none", Root::as_str);
             self.metrics.level(cell.component().as_str(), cell.level().as_str(), anchor);
         }
-        let levels = result.level_words();
+        let said = Said::of(&result);
         let mut latest = self.latest.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let changed = latest
-            .as_ref()
-            .is_none_or(|latest| latest.result.verdict() != result.verdict() || latest.result.level_words() != levels);
-        if changed {
+        let before = latest.as_ref().filter(|latest| *latest.said == said).map(|latest| latest.said.clone());
+        if before.is_none() {
             tracing::info!(
                 guest = %self.label,
                 verdict = result.verdict().as_str(),
                 reasons = %fatal().collect::<Vec<_>>().join(" "),
-                %levels,
+                levels = %said.levels,
                 "{}attestation result",
                 if result.simulated() { "SIMULATED, PROVES NOTHING: " } else { "" },
             );
         }
         let attested = accepted || latest.as_ref().is_some_and(|latest| latest.attested);
-        *latest = Some(Latest { result, attested });
+        let said = before.unwrap_or_else(|| Arc::new(said));
+        *latest = Some(Latest { result, said: said.clone(), attested });
+        Some(said)
     }
 
     fn counted(self: &Arc<Self>, tunnel: GuestTunnel) -> Box<dyn Tunnel> {
@@ -232,16 +242,16 @@ impl Opener for Opens {
     fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Opened, OpenError>> {
         Box::pin(async move {
             let tunnel = self.0.accepted(Some(host_of(name))).await?;
-            let result = tunnel.result();
-            Ok(Opened { tunnel: self.0.counted(tunnel), result })
+            let said = tunnel.said().clone();
+            Ok(Opened { tunnel: self.0.counted(tunnel), said })
         })
     }
 
     fn open_early<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Opened, OpenError>> {
         Box::pin(async move {
             let tunnel = self.0.tunnel(None, false, true).await?;
-            let result = tunnel.result();
-            Ok(Opened { tunnel: self.0.counted(tunnel), result })
+            let said = tunnel.said().clone();
+            Ok(Opened { tunnel: self.0.counted(tunnel), said })
         })
     }
 }
@@ -274,7 +284,7 @@ impl CountedTunnel {
     }
 }
 
-fn count(metrics: &Metrics, traffic: &proxy_core::tunnel::Traffic) {
+fn count(metrics: &Metrics, traffic: &Traffic) {
     use std::sync::atomic::Ordering::Relaxed;
     metrics.bytes(Direction::ToServer).inc_by(traffic.sent.load(Relaxed));
     metrics.bytes(Direction::ToClient).inc_by(traffic.received.load(Relaxed));
@@ -291,11 +301,14 @@ impl Drop for CountedTunnel {
 
 impl Tunnel for CountedTunnel {
     fn relay(mut self: Box<Self>, local: LocalStream) -> BoxFuture<'static, io::Result<()>> {
+        let Some(tunnel) = self.tunnel.take() else {
+            return Box::pin(async { Err(io::ErrorKind::NotConnected.into()) });
+        };
+        let traffic = tunnel.traffic();
+        let carried: Carrying = Box::pin(tunnel.carry(local));
         Box::pin(async move {
-            let Some(tunnel) = self.tunnel.take() else { return Err(io::ErrorKind::NotConnected.into()) };
-            let traffic = tunnel.traffic();
             // Only a tunnel that names no target can still be opened again here: the others were accepted before.
-            let result = self.guest.carry(tunnel, local, None).await;
+            let result = self.guest.carry(carried, traffic.clone(), None).await;
             count(&self.guest.metrics, &traffic);
             result
         })

@@ -26,8 +26,27 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// A tunnel that is open: the upstream behind the guest is connected.
 pub struct Opened {
     pub tunnel: Box<dyn Tunnel>,
-    /// The accepted result of the connection that carries the tunnel.
-    pub result: Arc<AttestationResult>,
+    /// What the result of the connection that carries the tunnel says.
+    pub said: Arc<Said>,
+}
+
+/// An accepted result in words, as headers have it. The result itself is not kept for each connection: it holds its evidence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// `accepted`, and whether that is worth anything.
+    pub verdict: String,
+    /// The trust table.
+    pub levels: String,
+}
+
+impl Said {
+    pub fn of(result: &AttestationResult) -> Said {
+        let mut verdict = result.verdict().as_str().to_owned();
+        if result.simulated() {
+            verdict.push_str("; simulated");
+        }
+        Said { verdict, levels: result.level_words() }
+    }
 }
 
 /// Why there is no tunnel. Each way in says it in its own protocol, with every reason.

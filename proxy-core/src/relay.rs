@@ -10,13 +10,14 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Buf;
+use pin_project_lite::pin_project;
 use ratls::wire::control::{Close, CloseCode};
 use ratls::wire::frame::{FrameType, Header};
 use ratls::wire::limits::FRAME_HEADER;
@@ -67,32 +68,39 @@ pub enum RelayEnd<S> {
 
 /// Relays; on an abort resets `local` and sends CLOSE. `local` is reset as well where this future is dropped or the process
 /// dies: only an end that the other side announced may look like one.
-pub async fn relay<S: Link>(
+///
+/// Not an `async fn`, and what ends a relay is on the heap: an idle tunnel should hold little.
+pub fn relay<S: Link + Send>(
     mut local: LocalStream,
     mut tunnel: TunnelStream<S>,
     traffic: Arc<Traffic>,
     limits: RelayLimits,
-) -> RelayEnd<S> {
+) -> impl Future<Output = RelayEnd<S>> + Send {
     local.reset_unless_finished();
-    let copied = {
-        let mut both = Both::new(&mut local, &mut tunnel);
-        tokio::select! {
-            biased;
-            result = poll_fn(|cx| both.poll(cx)) => result,
-            reason = limit_reached(&traffic, limits) => Err(Broken::Local(reason)),
+    async move {
+        let copied = {
+            let mut both = Both::new(&mut local, &mut tunnel);
+            let mut watch = pin!(Watch::new(&traffic, limits));
+            poll_fn(|cx| match both.poll(cx) {
+                Poll::Pending => watch.as_mut().poll(cx).map(|reached| Err(Broken::Local(reached))),
+                ended => ended,
+            })
+            .await
+        };
+        match copied {
+            Ok(()) if tunnel.is_finished() => {
+                local.finished();
+                RelayEnd::Finished(tunnel.into_framed())
+            }
+            Ok(()) => {
+                Box::pin(abort(local, tunnel, io::Error::other("the relay ended before both directions did"))).await
+            }
+            Err(Broken::Local(error)) => Box::pin(abort(local, tunnel, error)).await,
+            Err(Broken::Tunnel(error)) => match tunnel.take_repeatable(&error) {
+                Some(early) => RelayEnd::NotAccepted { local, early, error },
+                None => Box::pin(abort(local, tunnel, error)).await,
+            },
         }
-    };
-    match copied {
-        Ok(()) if tunnel.is_finished() => {
-            local.finished();
-            RelayEnd::Finished(tunnel.into_framed())
-        }
-        Ok(()) => abort(local, tunnel, io::Error::other("the relay ended before both directions did")).await,
-        Err(Broken::Local(error)) => abort(local, tunnel, error).await,
-        Err(Broken::Tunnel(error)) => match tunnel.take_repeatable(&error) {
-            Some(early) => RelayEnd::NotAccepted { local, early, error },
-            None => abort(local, tunnel, error).await,
-        },
     }
 }
 
@@ -373,31 +381,58 @@ async fn abort<S: Link>(local: LocalStream, tunnel: TunnelStream<S>, error: io::
     RelayEnd::Aborted(error)
 }
 
-/// Completes when a limit is reached, with what to say.
-async fn limit_reached(traffic: &Traffic, limits: RelayLimits) -> io::Error {
-    let idle = async {
-        let Some(idle) = limits.idle else { return std::future::pending().await };
+pin_project! {
+    /// Completes when a limit is reached, with what to say. One timer, at the first limit that may be reached.
+    struct Watch<'a> {
+        #[pin]
+        timer: Sleep,
+        traffic: &'a Traffic,
+        limits: RelayLimits,
+        // What had passed when the idle limit began to run.
+        seen: u64,
+        idle_ends: Option<Instant>,
+    }
+}
+
+impl<'a> Watch<'a> {
+    fn new(traffic: &'a Traffic, limits: RelayLimits) -> Self {
+        let idle_ends = limits.idle.map(|idle| Instant::now() + idle);
+        let first = first_of([Some(limits.ends), limits.accept_by, idle_ends]);
+        Watch { timer: sleep_until(first.unwrap_or(limits.ends)), traffic, limits, seen: traffic.total(), idle_ends }
+    }
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let mut this = self.project();
         loop {
-            let before = traffic.total();
-            tokio::time::sleep(idle).await;
-            if traffic.total() == before {
-                return;
+            ready!(this.timer.as_mut().poll(cx));
+            let now = Instant::now();
+            let accepted = this.traffic.accepted.load(Ordering::Relaxed);
+            let accept_by = this.limits.accept_by.filter(|_| !accepted);
+            if now >= this.limits.ends {
+                return Poll::Ready(reached(LimitReached::Lifetime));
             }
-        }
-    };
-    let unaccepted = async {
-        if let Some(by) = limits.accept_by {
-            sleep_until(by).await;
-            if !traffic.accepted.load(Ordering::Relaxed) {
-                return;
+            if accept_by.is_some_and(|by| now >= by) {
+                return Poll::Ready(reached(LimitReached::Accept));
             }
+            if let Some(idle) = this.limits.idle
+                && this.idle_ends.is_some_and(|ends| now >= ends)
+            {
+                let total = this.traffic.total();
+                if std::mem::replace(this.seen, total) == total {
+                    return Poll::Ready(reached(LimitReached::Idle));
+                }
+                *this.idle_ends = Some(now + idle);
+            }
+            let next = first_of([Some(this.limits.ends), accept_by, *this.idle_ends]);
+            this.timer.as_mut().reset(next.unwrap_or(this.limits.ends));
         }
-        std::future::pending().await
-    };
-    let reached = tokio::select! {
-        () = idle => LimitReached::Idle,
-        () = sleep_until(limits.ends) => LimitReached::Lifetime,
-        () = unaccepted => LimitReached::Accept,
-    };
-    io::Error::new(io::ErrorKind::TimedOut, reached)
+    }
+}
+
+fn first_of(times: [Option<Instant>; 3]) -> Option<Instant> {
+    times.into_iter().flatten().min()
+}
+
+fn reached(limit: LimitReached) -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, limit)
 }

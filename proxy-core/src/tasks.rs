@@ -4,15 +4,19 @@
 //! and *ending*, at the drain deadline, when what is left is dropped at its next await. A dropped task closes its sockets
 //! without FIN, which the other side takes for an abort and not for an end of file.
 
+use std::collections::HashMap;
 use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
 use std::time::Duration;
+
+use pin_project_lite::pin_project;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 /// How long dropped tasks get to be dropped: they only wait for their next await.
 const ENDING_GRACE: Duration = Duration::from_secs(1);
@@ -32,8 +36,17 @@ pub struct Tasks {
 
 struct Shared {
     phase: watch::Sender<Phase>,
-    open: AtomicUsize,
+    next: AtomicU64,
+    /// The tasks that have not ended; `None` where nothing can stop one half-way.
+    open: Mutex<HashMap<u64, Option<AbortHandle>>>,
     closed: Notify,
+}
+
+impl Shared {
+    /// Each statement under the lock leaves the table whole.
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, Option<AbortHandle>>> {
+        self.open.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
 }
 
 /// How a drain went.
@@ -49,7 +62,9 @@ impl Tasks {
     #[expect(clippy::new_without_default, reason = "a set of tasks is made once, on purpose")]
     pub fn new() -> Self {
         let phase = watch::Sender::new(Phase::Running);
-        Tasks { shared: Arc::new(Shared { phase, open: AtomicUsize::new(0), closed: Notify::new() }) }
+        Tasks {
+            shared: Arc::new(Shared { phase, next: AtomicU64::new(0), open: Mutex::default(), closed: Notify::new() }),
+        }
     }
 
     /// Runs `future` until it is done or the process is ending. `what` names it in the log should it panic.
@@ -58,19 +73,16 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
     {
         let open = Open::new(Arc::clone(&self.shared), what);
-        let mut phase = self.shared.phase.subscribe();
-        tokio::spawn(async move {
-            let _open = open;
-            let ending = async move {
-                // An error would mean that the sender is gone, which `_open` holds.
-                let _ = phase.wait_for(|phase| *phase == Phase::Ending).await;
-            };
-            tokio::select! {
-                biased;
-                () = ending => {}
-                () = future => {}
-            }
-        })
+        let number = open.number;
+        // Not an async block: that would hold the future twice, and a connection is one of many.
+        let task = tokio::spawn(Holding { future, _held: open });
+        if let Some(known) = self.shared.open().get_mut(&number) {
+            *known = Some(task.abort_handle());
+        }
+        if *self.shared.phase.borrow() == Phase::Ending {
+            task.abort();
+        }
+        task
     }
 
     /// Runs a blocking function on the runtime's blocking threads. It cannot be dropped half-way, and the end of the
@@ -89,7 +101,7 @@ impl Tasks {
 
     /// How many tasks have not ended.
     pub fn open(&self) -> usize {
-        self.shared.open.load(Ordering::Acquire)
+        self.shared.open().len()
     }
 
     pub fn is_draining(&self) -> bool {
@@ -116,6 +128,10 @@ impl Tasks {
         }
         let left = self.open();
         self.advance(Phase::Ending);
+        let running: Vec<_> = self.shared.open().values().flatten().cloned().collect();
+        for task in running {
+            task.abort();
+        }
         let _ = tokio::time::timeout(ENDING_GRACE, self.all_closed()).await;
         Drained::Dropped(left)
     }
@@ -150,15 +166,40 @@ where
     }
 }
 
+pin_project! {
+    /// A future, and what is dropped with it.
+    pub struct Holding<F, T> {
+        #[pin]
+        future: F,
+        _held: T,
+    }
+}
+
+impl<F: Future, T> Holding<F, T> {
+    pub fn new(future: F, held: T) -> Self {
+        Holding { future, _held: held }
+    }
+}
+
+impl<F: Future, T> Future for Holding<F, T> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().future.poll(cx)
+    }
+}
+
 struct Open {
     shared: Arc<Shared>,
     what: &'static str,
+    number: u64,
 }
 
 impl Open {
     fn new(shared: Arc<Shared>, what: &'static str) -> Self {
-        shared.open.fetch_add(1, Ordering::AcqRel);
-        Open { shared, what }
+        let number = shared.next.fetch_add(1, Ordering::Relaxed);
+        shared.open().insert(number, None);
+        Open { shared, what, number }
     }
 }
 
@@ -167,7 +208,13 @@ impl Drop for Open {
         if std::thread::panicking() {
             tracing::error!(task = self.what, "a task panicked");
         }
-        if self.shared.open.fetch_sub(1, Ordering::AcqRel) == 1 {
+        let mut open = self.shared.open();
+        let own = open.remove(&self.number);
+        let last = open.is_empty();
+        drop(open);
+        // The handle may be the last thing that keeps the task's memory; not under the lock.
+        drop(own);
+        if last {
             self.shared.closed.notify_waiters();
         }
     }

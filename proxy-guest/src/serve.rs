@@ -109,6 +109,11 @@ impl Guest {
             // On the heap, like the plain service below: a peer that has sent no ClientHello must not hold room for all of it.
             return Box::pin(self.attested(hello, peer, started)).await;
         }
+        Box::pin(self.ordinary(hello, peer)).await
+    }
+
+    /// A client of plain TLS: served where the operator allows it, told so where not.
+    async fn ordinary(&self, hello: Box<Hello<LocalStream>>, peer: Peer) -> Result<(), End> {
         match &self.plain {
             Some(plain) if plain.alpn.is_empty() || hello.offers_any_or_none(&plain.alpn) => {
                 let _open = self.metrics.connection(Kind::Plain);
@@ -132,7 +137,7 @@ impl Guest {
         let _open = self.metrics.connection(Kind::Attested);
         let session = Session { guest: self, peer, ends: started + self.deadlines.lifetime, accepted: 0, asked };
         // The exporter secret lives as long as the connection does and is wiped with it.
-        let result = Box::pin(session.run(framed)).await;
+        let result = Box::pin(session.run(Box::new(framed))).await;
         drop(exporter);
         result
     }

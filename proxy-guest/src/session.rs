@@ -57,7 +57,7 @@ enum Next {
 
 impl Session<'_> {
     /// Serves until the connection ends.
-    pub(crate) async fn run(mut self, mut framed: Framed<Tls>) -> Result<(), End> {
+    pub(crate) async fn run(mut self, mut framed: Box<Framed<Tls>>) -> Result<(), End> {
         let mut number = 0;
         // After REFUSE, DATA and FIN of that tunnel may still be under way.
         let mut discarding = false;
@@ -66,7 +66,7 @@ impl Session<'_> {
             let frame = tokio::select! {
                 frame = self.next_frame(&mut framed) => frame,
                 () = self.guest.tasks.draining() => {
-                    framed.close(&self.close(CloseCode::GoingAway, "the guest is being shut down")).await;
+                    self.end(framed, CloseCode::GoingAway, "the guest is being shut down").await;
                     return Ok(());
                 }
             };
@@ -82,18 +82,18 @@ impl Session<'_> {
                 Err(Quiet::Idle) => {
                     let lifetime = Instant::now() >= self.ends;
                     let code = if lifetime { CloseCode::Lifetime } else { CloseCode::Idle };
-                    framed.close(&self.close(code, "nothing came")).await;
+                    self.end(framed, code, "nothing came").await;
                     return Ok(());
                 }
                 Err(Quiet::TooMany) => {
-                    framed.close(&self.close(CloseCode::Limit, "too many idle connections")).await;
+                    self.end(framed, CloseCode::Limit, "too many idle connections").await;
                     return Err(End::new("idle limit", "too many idle connections of this source"));
                 }
             };
             match frame.kind {
                 FrameType::Want | FrameType::Cred => {
-                    if let Err(Refused { close, why }) = self.answer(&mut framed, &frame).await? {
-                        framed.close(&Close { accepted: self.accepted, ..close }).await;
+                    if let Err(Refused { close, why }) = Box::pin(self.answer(&mut framed, &frame)).await? {
+                        self.end_with(framed, close).await;
                         return Err(End::new("asked", why));
                     }
                 }
@@ -101,7 +101,7 @@ impl Session<'_> {
                     discarded += frame.body.len();
                 }
                 FrameType::Data | FrameType::Fin if discarding => {
-                    framed.close(&self.close(CloseCode::Limit, "too much for a refused tunnel")).await;
+                    self.end(framed, CloseCode::Limit, "too much for a refused tunnel").await;
                     return Err(End::new("discard limit", "more data for a refused tunnel than could be under way"));
                 }
                 FrameType::Open => {
@@ -120,14 +120,14 @@ impl Session<'_> {
                     number += 1;
                     let before = self.accepted;
                     match self.open(framed, open).await? {
-                        Next::Continue(next) => framed = *next,
+                        Next::Continue(next) => framed = next,
                         Next::Ended => return Ok(()),
                     }
                     discarding = self.accepted == before;
                     discarded = 0;
                     refusals += u32::from(discarding);
                     if refusals > MAX_REFUSALS {
-                        framed.close(&self.close(CloseCode::Limit, "too many refused tunnels")).await;
+                        self.end(framed, CloseCode::Limit, "too many refused tunnels").await;
                         return Err(End::new("refusal limit", "too many refused tunnels on one connection"));
                     }
                 }
@@ -150,13 +150,19 @@ impl Session<'_> {
         timeout_at(idle_end, framed.read()).await.map_err(|_| Quiet::Idle)?.map_err(Quiet::Failed)
     }
 
-    fn close(&self, code: CloseCode, text: &str) -> Close {
-        Close { accepted: self.accepted, ..Close::new(code, text) }
+    async fn end(&self, framed: Box<Framed<Tls>>, code: CloseCode, text: &str) {
+        self.end_with(framed, Close::new(code, text)).await;
     }
 
-    async fn protocol_error(&self, framed: Framed<Tls>, error: FramingError) -> Result<(), End> {
+    /// Says why the connection ends. On the heap, like all that comes once in a connection's life: one that waits should hold
+    /// little.
+    async fn end_with(&self, framed: Box<Framed<Tls>>, close: Close) {
+        Box::pin(framed.close_owned(Close { accepted: self.accepted, ..close })).await;
+    }
+
+    async fn protocol_error(&self, framed: Box<Framed<Tls>>, error: FramingError) -> Result<(), End> {
         if let Some(close) = error.close() {
-            framed.close(&Close { accepted: self.accepted, ..close }).await;
+            self.end_with(framed, close).await;
         }
         Err(End::new("frames", error))
     }
@@ -170,11 +176,11 @@ impl Session<'_> {
         }
     }
 
-    async fn open(&mut self, mut framed: Framed<Tls>, open: Open) -> Result<Next, End> {
+    async fn open(&mut self, mut framed: Box<Framed<Tls>>, open: Open) -> Result<Next, End> {
         if let Some(tokens) = &self.guest.tokens
             && let Err(error) = tokens.check(self.peer.source(), open.token.as_deref())
         {
-            framed.close(&self.close(CloseCode::AccessDenied, "access token missing or wrong")).await;
+            self.end(framed, CloseCode::AccessDenied, "access token missing or wrong").await;
             return Err(End::new("access", error));
         }
         let upstream = match self.upstream_for(&open).await {
@@ -184,7 +190,7 @@ impl Session<'_> {
                 let refuse = Refuse { number: open.number, code, text };
                 within("refuse", self.guest.deadlines.handshake, framed.write(FrameType::Refuse, &refuse.encode()))
                     .await?;
-                return Ok(Next::Continue(Box::new(framed)));
+                return Ok(Next::Continue(framed));
             }
         };
         let left = self.ends.saturating_duration_since(Instant::now());
@@ -202,14 +208,20 @@ impl Session<'_> {
         self.relay(framed, upstream, reuse, early).await
     }
 
-    async fn relay(&self, framed: Framed<Tls>, upstream: LocalStream, reuse: bool, early: bool) -> Result<Next, End> {
+    async fn relay(
+        &self,
+        framed: Box<Framed<Tls>>,
+        upstream: LocalStream,
+        reuse: bool,
+        early: bool,
+    ) -> Result<Next, End> {
         let traffic = Arc::new(Traffic::default());
         let _open = self.guest.metrics.tunnel();
         let limits = RelayLimits { idle: self.guest.deadlines.idle, ends: self.ends, accept_by: None };
         // This tunnel's ACCEPT is counted already.
-        let tunnel = TunnelStream::accepted(framed, traffic.clone()).after(self.accepted - 1);
+        let tunnel = TunnelStream::accepted(*framed, traffic.clone()).after(self.accepted - 1);
         let tunnel = if early { tunnel.holding(ACCEPT_WAITS) } else { tunnel };
-        let end = relay(upstream, tunnel, traffic.clone(), limits).await;
+        let end = Box::pin(relay(upstream, tunnel, traffic.clone(), limits)).await;
         let (up, down) = (traffic.received.load(Ordering::Relaxed), traffic.sent.load(Ordering::Relaxed));
         self.guest.metrics.bytes(Direction::ToServer).inc_by(up);
         self.guest.metrics.bytes(Direction::ToClient).inc_by(down);
@@ -218,7 +230,7 @@ impl Session<'_> {
             RelayEnd::Finished(framed) if reuse => Ok(Next::Continue(Box::new(framed))),
             RelayEnd::Finished(framed) => {
                 // Without the feature `reuse` a connection carries one tunnel.
-                framed.close(&self.close(CloseCode::Done, "")).await;
+                self.end(Box::new(framed), CloseCode::Done, "").await;
                 Ok(Next::Ended)
             }
             RelayEnd::Aborted(error) | RelayEnd::NotAccepted { error, .. } => Err(End::new("relay", error)),

@@ -26,7 +26,7 @@ use std::time::Duration;
 use proxy_core::limits::{self, Connections};
 use proxy_core::metrics::{Kind, Metrics};
 use proxy_core::net::{Listener, LocalStream, Peer};
-use proxy_core::tasks::Tasks;
+use proxy_core::tasks::{Holding, Tasks};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::open::Tunnel;
@@ -76,11 +76,7 @@ impl Entrance {
                 Ok(permit) => {
                     let counted = self.metrics.connection(Kind::Local);
                     stream.reset_unless_finished();
-                    let served = serve(stream, peer);
-                    self.tasks.spawn(way, async move {
-                        let _held = (permit, counted);
-                        served.await;
-                    });
+                    self.tasks.spawn(way, Holding::new(serve(stream, peer), (permit, counted)));
                 }
                 Err(refusal) => self.turn_away(stream, peer, refusal).await,
             }

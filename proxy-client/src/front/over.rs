@@ -19,7 +19,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::UnixStream;
 
 use super::http::{Deadlines, HttpProxy};
-use crate::open::{BoxFuture, OpenError, Opened, Opener, Tunnel};
+use crate::open::{BoxFuture, OpenError, Opened, Opener, Said, Tunnel};
 
 const NEGOTIATION: Duration = Duration::from_secs(5);
 /// Above every wait of the front ends for a client that has sent everything and closed.
@@ -68,7 +68,7 @@ struct EchoOrUnknown;
 impl Opener for EchoOrUnknown {
     fn open<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Opened, OpenError>> {
         let opened = if name.starts_with("echo.example:") {
-            Ok(Opened { tunnel: Box::new(Echo::default()), result: Arc::new(nothing_proven()) })
+            Ok(Opened { tunnel: Box::new(Echo::default()), said: Arc::new(Said::of(&nothing_proven())) })
         } else {
             Err(OpenError::UnknownName { name: name.to_owned() })
         };

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use evident_client::front::http::{self, Deadlines, HttpProxy};
 use evident_client::front::{Entrance, port_map, socks5};
-use evident_client::open::{BoxFuture, OpenError, Opened, Opener, Tunnel};
+use evident_client::open::{BoxFuture, OpenError, Opened, Opener, Said, Tunnel};
 use proxy_core::limits::Connections;
 use proxy_core::metrics::Metrics;
 use proxy_core::net::{Addr, Listener, LocalStream};
@@ -202,7 +202,7 @@ impl Opener for FakeOpener {
             let (near, far) = tokio::io::duplex(64 * 1024);
             let ends = Arc::new(Ends::default());
             tokio::spawn(script(UpstreamEnd { name: name.to_owned(), stream: far, ends: Arc::clone(&ends) }));
-            Ok(Opened { tunnel: Box::new(FakeTunnel { stream: near, ends }), result: Arc::new(result()) })
+            Ok(Opened { tunnel: Box::new(FakeTunnel { stream: near, ends }), said: Arc::new(Said::of(&result())) })
         })
     }
 }

@@ -30,7 +30,6 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use proxy_core::headers::strip_for_next_hop;
 use proxy_core::net::{LocalStream, Peer};
-use ratls::appraise::AttestationResult;
 
 pub use clock::Deadlines;
 
@@ -40,7 +39,7 @@ use self::target::{Asked, BadRequest, Forward};
 use self::upstream::{Answered, UpstreamError, Upstreams};
 use super::refusal::{self, LEVEL_HEADER, Refusal, VERDICT_HEADER};
 use super::{carry, close_gently};
-use crate::open::{Opener, Tunnel};
+use crate::open::{Opener, Said, Tunnel};
 
 pub const WAY: &str = "http";
 /// For a client above the limit of connections.
@@ -256,13 +255,9 @@ struct VerdictHeaders {
 }
 
 impl VerdictHeaders {
-    fn of(result: &AttestationResult) -> VerdictHeaders {
-        let mut verdict = result.verdict().as_str().to_owned();
-        if result.simulated() {
-            verdict.push_str("; simulated");
-        }
-        let ascii = |text: String| HeaderValue::try_from(text).expect("words and numbers of ours are printable ASCII");
-        VerdictHeaders { verdict: ascii(verdict), level: ascii(result.level_words()) }
+    fn of(said: &Said) -> VerdictHeaders {
+        let ascii = |text: &str| HeaderValue::try_from(text).expect("words and numbers of ours are printable ASCII");
+        VerdictHeaders { verdict: ascii(&said.verdict), level: ascii(&said.levels) }
     }
 }
 

@@ -98,7 +98,7 @@ impl Upstreams {
                 tracing::debug!(%error, "an upstream connection ended");
             }
         }));
-        Ok(Upstream { name: name.to_owned(), sender, verdict: VerdictHeaders::of(&opened.result) })
+        Ok(Upstream { name: name.to_owned(), sender, verdict: VerdictHeaders::of(&opened.said) })
     }
 
     /// Drives every connection as far as it goes. Called by the task of the client connection whenever it wakes.
