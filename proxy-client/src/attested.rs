@@ -11,6 +11,7 @@ use proxy_core::relay::{RelayEnd, RelayLimits, relay};
 use proxy_core::tasks::Tasks;
 use proxy_core::tls::Records;
 use proxy_core::tunnel::{Early, Traffic, TunnelStream};
+use proxy_core::workers;
 use ratls::appraise::AcceptedResult;
 use ratls::digest::Sha256Digest;
 use ratls::wire::attest::features;
@@ -54,6 +55,8 @@ struct Facts {
     guest_ends: Option<Instant>,
     /// Since when it carries nothing.
     idle_since: Instant,
+    /// The thread whose runtime it is on.
+    thread: u32,
     /// Of the next tunnel.
     number: u64,
     /// ACCEPTs that came.
@@ -94,6 +97,7 @@ impl AttestedStream {
             started,
             guest_ends: None,
             idle_since: Instant::now(),
+            thread: workers::number(),
             number: 0,
             accepts: 0,
         });
@@ -144,6 +148,20 @@ impl AttestedStream {
     /// From now on it carries nothing.
     pub fn rest(&mut self, now: Instant) {
         self.facts.idle_since = now;
+    }
+
+    /// Whether it is on the runtime of this thread.
+    pub fn is_here(&self) -> bool {
+        self.facts.thread == workers::number()
+    }
+
+    /// Moves to the runtime of this thread, which wakes no other for it from now on.
+    pub fn move_here(mut self) -> io::Result<Self> {
+        if !self.is_here() {
+            self.framed = self.framed.over(|records| records.over(LocalStream::move_here))?;
+            self.facts.thread = workers::number();
+        }
+        Ok(self)
     }
 
     /// Whether another OPEN may go out now. What it would carry has a life of its own: a connection takes no tunnel in the

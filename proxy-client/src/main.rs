@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 }
 
 fn block_on(future: impl Future<Output = ExitCode>) -> ExitCode {
-    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(future),
         Err(error) => fail(EXIT_FAILED, &error),
     }

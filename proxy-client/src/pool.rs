@@ -31,6 +31,8 @@ const WARM_FOR: Duration = Duration::from_secs(300);
 const WORTH: Duration = Duration::from_secs(10);
 /// Connections made ahead at the same time.
 const AHEAD: usize = 4;
+/// How many are looked at for one on the thread that asks.
+const NEAR: usize = 16;
 /// After a connection could not be made ahead; doubled each time, up to a minute.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(60);
@@ -95,18 +97,23 @@ impl Pool {
         Lease(self.clone())
     }
 
-    /// The connection that was used last of those that may carry a tunnel now. The others are closed.
+    /// The connection that was used last of those that may carry a tunnel now, rather one that is on this thread. Those that may
+    /// not are closed.
     pub fn take(&self, is_current: impl Fn(&AttestedStream) -> bool, tasks: &Tasks) -> Option<AttestedStream> {
         let now = Instant::now();
         loop {
-            let Some(mut stream) = lock(&self.idle).pop_back() else {
+            let Some(mut stream) = take_near(&mut lock(&self.idle)) else {
                 self.wanted.notify_one();
                 return None;
             };
-            if self.may_carry(&stream, now) && is_current(&stream) && self.is_quiet(&mut stream) {
-                return Some(stream);
+            if !(self.may_carry(&stream, now) && is_current(&stream) && self.is_quiet(&mut stream)) {
+                stream.let_go(tasks);
+                continue;
             }
-            stream.let_go(tasks);
+            match stream.move_here() {
+                Ok(stream) => return Some(stream),
+                Err(error) => tracing::warn!(%error, "a connection could not move between threads"),
+            }
         }
     }
 
@@ -237,6 +244,13 @@ impl Pool {
         }
         all
     }
+}
+
+/// Of the last few, one that is on this thread; else the last.
+fn take_near(idle: &mut VecDeque<AttestedStream>) -> Option<AttestedStream> {
+    let last = idle.len().checked_sub(1)?;
+    let near = (0..=last).rev().take(NEAR).find(|at| idle.get(*at).is_some_and(AttestedStream::is_here));
+    idle.remove(near.unwrap_or(last))
 }
 
 /// Each statement under the lock leaves the list whole.

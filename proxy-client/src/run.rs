@@ -11,6 +11,7 @@ use proxy_core::metrics::Metrics;
 use proxy_core::net::{Addr, Listener};
 use proxy_core::nofile::Descriptors;
 use proxy_core::tasks::{self, Drained, Tasks};
+use proxy_core::workers::Workers;
 use proxy_core::{notify, telemetry};
 
 use ratls::appraise::html;
@@ -41,7 +42,7 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     let metrics = Arc::new(Metrics::new("evident-client", env!("CARGO_PKG_VERSION")));
     let limits = config.limits;
     let connections = Connections::new(Descriptors::raised().fit(limits.connections), limits.connections_per_source);
-    let tasks = Tasks::new();
+    let tasks = Tasks::new().over(Workers::start().context("cannot start the threads that serve")?);
     let admin_tasks = Tasks::new();
 
     let audit = match &config.audit {

@@ -14,9 +14,13 @@ use std::time::Duration;
 
 use pin_project_lite::pin_project;
 
+use tokio::runtime::Handle;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinHandle};
+
+use crate::net::LocalStream;
+use crate::workers::Workers;
 
 /// How long dropped tasks get to be dropped: they only wait for their next await.
 const ENDING_GRACE: Duration = Duration::from_secs(1);
@@ -32,6 +36,8 @@ enum Phase {
 #[derive(Clone)]
 pub struct Tasks {
     shared: Arc<Shared>,
+    /// Between which connections are divided; without them all stay on the runtime of who spawns.
+    workers: Option<Workers>,
 }
 
 struct Shared {
@@ -63,8 +69,34 @@ impl Tasks {
     pub fn new() -> Self {
         let phase = watch::Sender::new(Phase::Running);
         Tasks {
+            workers: None,
             shared: Arc::new(Shared { phase, next: AtomicU64::new(0), open: Mutex::default(), closed: Notify::new() }),
         }
+    }
+
+    /// The same, with connections divided between `workers`.
+    pub fn over(self, workers: Workers) -> Self {
+        Tasks { workers: Some(workers), ..self }
+    }
+
+    /// Serves a connection that was accepted, on the thread that has the fewest.
+    pub fn spawn_connection<F, Served>(&self, what: &'static str, stream: LocalStream, serve: F)
+    where
+        F: FnOnce(LocalStream) -> Served + Send + 'static,
+        Served: Future<Output = ()> + Send + 'static,
+    {
+        let Some(place) = self.workers.as_ref().and_then(Workers::place) else {
+            self.spawn(what, serve(stream));
+            return;
+        };
+        let runtime = place.runtime.clone();
+        let Ok(leaving) = stream.leave() else { return };
+        let served = async move {
+            if let Ok(stream) = leaving.arrive() {
+                serve(stream).await;
+            }
+        };
+        self.spawn_on(Some(&runtime), what, Holding::new(served, place));
     }
 
     /// Runs `future` until it is done or the process is ending. `what` names it in the log should it panic.
@@ -72,10 +104,21 @@ impl Tasks {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        self.spawn_on(None, what, future)
+    }
+
+    fn spawn_on<F>(&self, runtime: Option<&Handle>, what: &'static str, future: F) -> JoinHandle<()>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let open = Open::new(Arc::clone(&self.shared), what);
         let number = open.number;
         // Not an async block: that would hold the future twice, and a connection is one of many.
-        let task = tokio::spawn(Holding { future, _held: open });
+        let future = Holding { future, _held: open };
+        let task = match runtime {
+            Some(runtime) => runtime.spawn(future),
+            None => tokio::spawn(future),
+        };
         if let Some(known) = self.shared.open().get_mut(&number) {
             *known = Some(task.abort_handle());
         }

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
 }
 
 fn block_on(future: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime.map_err(anyhow::Error::new).and_then(|runtime| runtime.block_on(future)) {
         Ok(code) => code,
         Err(error) => fail(EXIT_FAILED, &error),

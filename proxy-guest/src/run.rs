@@ -12,7 +12,8 @@ use proxy_core::limits::Connections;
 use proxy_core::metrics::Metrics;
 use proxy_core::net::Listener;
 use proxy_core::nofile::Descriptors;
-use proxy_core::tasks::{self, Drained, Tasks};
+use proxy_core::tasks::{self, Drained, Holding, Tasks};
+use proxy_core::workers::Workers;
 use proxy_core::{notify, telemetry};
 use ratls::appraise::AttestationResult;
 use ratls::crypto::sha256;
@@ -35,7 +36,7 @@ pub async fn run(config: Config) -> Result<ExitCode> {
         Descriptors::raised().fit(limits.max_connections.get()),
         limits.max_connections_per_source.get(),
     );
-    let tasks = Tasks::new();
+    let tasks = Tasks::new().over(Workers::start().context("cannot start the threads that serve")?);
     // What connections need until they have ended is drained after them.
     let background = Tasks::new();
     tokio::pin!(stop);
@@ -93,9 +94,8 @@ async fn accept(listener: Listener, guest: Arc<Guest>, connections: Connections,
         match connections.try_admit(peer) {
             Ok(permit) => {
                 let guest = guest.clone();
-                tasks.spawn("connection", async move {
-                    guest.serve(stream, peer).await;
-                    drop(permit);
+                tasks.spawn_connection("connection", stream, move |stream| {
+                    Holding::new(guest.serve(stream, peer), permit)
                 });
             }
             Err(refusal) => {

@@ -55,10 +55,11 @@ impl Entrance {
     /// Accepts until the drain begins. Each connection has a permit and a task.
     pub async fn accept<F, Served>(self, serve: F)
     where
-        F: Fn(LocalStream, Peer) -> Served,
+        F: Fn(LocalStream, Peer) -> Served + Send + Sync + 'static,
         Served: Future<Output = ()> + Send + 'static,
     {
         let way = self.way;
+        let serve = Arc::new(serve);
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -76,7 +77,10 @@ impl Entrance {
                 Ok(permit) => {
                     let counted = self.metrics.connection(Kind::Local);
                     stream.reset_unless_finished();
-                    self.tasks.spawn(way, Holding::new(serve(stream, peer), (permit, counted)));
+                    let serve = serve.clone();
+                    self.tasks.spawn_connection(way, stream, move |stream| {
+                        Holding::new(serve(stream, peer), (permit, counted))
+                    });
                 }
                 Err(refusal) => self.turn_away(stream, peer, refusal).await,
             }

@@ -67,11 +67,41 @@ impl LocalStream {
         }
     }
 
+    /// Leaves the runtime that it is on, for [`Leaving::arrive`] on another.
+    pub fn leave(self) -> io::Result<Leaving> {
+        Ok(match self {
+            LocalStream::Tcp(stream) => Leaving::Tcp(stream.into_std()?),
+            LocalStream::Unix(stream) => Leaving::Unix(stream.into_std()?),
+        })
+    }
+
+    /// Moves to the runtime of who calls.
+    pub fn move_here(self) -> io::Result<Self> {
+        self.leave()?.arrive()
+    }
+
     fn set_linger(&self, linger: Option<Duration>) {
         if let LocalStream::Tcp(stream) = self {
             // Fails only on a socket that is not open.
             let _ = SockRef::from(stream).set_linger(linger);
         }
+    }
+}
+
+/// A stream that is on no runtime.
+#[derive(Debug)]
+pub enum Leaving {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Leaving {
+    /// On the runtime of who calls.
+    pub fn arrive(self) -> io::Result<LocalStream> {
+        Ok(match self {
+            Leaving::Tcp(stream) => LocalStream::Tcp(TcpStream::from_std(stream)?),
+            Leaving::Unix(stream) => LocalStream::Unix(UnixStream::from_std(stream)?),
+        })
     }
 }
 

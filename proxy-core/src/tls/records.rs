@@ -129,6 +129,13 @@ impl<IO> Records<IO> {
         &self.io
     }
 
+    /// The same connection over another handle of its socket.
+    pub fn over<T>(self, change: impl FnOnce(IO) -> io::Result<T>) -> io::Result<Records<T>> {
+        let Records { io, seals, opens, left, fresh, owes_key_update, fruitless, ended, last, ending } = self;
+        let io = change(io)?;
+        Ok(Records { io, seals, opens, left, fresh, owes_key_update, fruitless, ended, last, ending })
+    }
+
     /// Opens what is whole of `bytes`, and gives the length of the plaintext and of what was taken.
     fn open(
         &mut self,
