@@ -40,8 +40,11 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     }
     let stop = tasks::termination().context("cannot watch for signals")?;
     let metrics = Arc::new(Metrics::new("evident-client", env!("CARGO_PKG_VERSION")));
-    let limits = config.limits;
-    let connections = Connections::new(Descriptors::raised().fit(limits.connections), limits.connections_per_source);
+    let mut limits = config.limits;
+    let (descriptors, pools) = (Descriptors::raised(), config.guests.len());
+    limits.pool.connections = descriptors.pooled(limits.pool.connections, pools);
+    let kept = limits.pool.connections * pools;
+    let connections = Connections::new(descriptors.fit(limits.connections, kept), limits.connections_per_source);
     let tasks = Tasks::new().over(Workers::start().context("cannot start the threads that serve")?);
     let admin_tasks = Tasks::new();
 

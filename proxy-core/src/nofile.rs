@@ -8,8 +8,12 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// A tunnel holds its local and its remote socket.
 const DESCRIPTORS_PER_TUNNEL: u64 = 2;
-/// Listeners, the admin page, the device, logs, the runtime's own, name resolution, fetches; and pooled connections.
+/// Listeners, the admin page, the device, logs, name resolution, fetches.
 const RESERVED: u64 = 64;
+/// The runtime of a thread: epoll, what wakes it, signals.
+const PER_RUNTIME: u64 = 4;
+/// All pools together keep no more than this part of the limit.
+const POOLED: u64 = 4;
 
 /// The descriptor limit of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,16 +37,27 @@ impl Descriptors {
         self.limit
     }
 
-    /// How many tunnels fit, two descriptors each.
-    pub fn tunnels(&self) -> usize {
-        let tunnels = self.limit.saturating_sub(RESERVED) / DESCRIPTORS_PER_TUNNEL;
-        usize::try_from(tunnels).unwrap_or(usize::MAX)
+    fn free(&self) -> u64 {
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u64);
+        self.limit.saturating_sub(RESERVED + PER_RUNTIME * (cores + 1))
     }
 
-    /// The number of connections to admit where `wanted` are configured: not more than fit. Says in the log what the
-    /// limit allows.
-    pub fn fit(&self, wanted: usize) -> usize {
-        let allowed = self.tunnels();
+    /// How many connections each of `pools` may keep where `wanted` are configured.
+    pub fn pooled(&self, wanted: usize, pools: usize) -> usize {
+        let share = self.free() / POOLED / u64::try_from(pools.max(1)).unwrap_or(u64::MAX);
+        wanted.min(usize::try_from(share).unwrap_or(usize::MAX))
+    }
+
+    /// How many tunnels fit, two descriptors each, beside `kept` connections in pools.
+    pub fn tunnels(&self, kept: usize) -> usize {
+        let free = self.free().saturating_sub(u64::try_from(kept).unwrap_or(u64::MAX));
+        usize::try_from(free / DESCRIPTORS_PER_TUNNEL).unwrap_or(usize::MAX)
+    }
+
+    /// The number of connections to admit where `wanted` are configured: not more than fit beside `kept` in pools. Says in the
+    /// log what the limit allows.
+    pub fn fit(&self, wanted: usize, kept: usize) -> usize {
+        let allowed = self.tunnels(kept);
         if allowed < wanted {
             tracing::warn!(
                 descriptors = self.limit,
@@ -62,12 +77,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_two_descriptors_for_a_tunnel() {
-        assert_eq!(Descriptors { limit: 1024 }.tunnels(), 480);
-        assert_eq!(Descriptors { limit: 64 }.tunnels(), 0);
-        assert_eq!(Descriptors { limit: 3 }.tunnels(), 0);
-        assert_eq!(Descriptors { limit: 1024 }.fit(100_000), 480);
-        assert_eq!(Descriptors { limit: 1024 }.fit(100), 100);
+    fn counts_two_descriptors_for_a_tunnel_and_one_for_what_a_pool_keeps() {
+        let own = usize::try_from(1024 - Descriptors { limit: 1024 }.free()).unwrap();
+        assert!(own >= 72, "two runtimes at least");
+        let limit = Descriptors { limit: 1024 + own as u64 };
+        assert_eq!(limit.tunnels(0), 512);
+        assert_eq!(limit.tunnels(24), 500);
+        assert_eq!(limit.tunnels(2000), 0);
+        assert_eq!(Descriptors { limit: 64 }.tunnels(0), 0);
+        assert_eq!(limit.fit(100_000, 24), 500);
+        assert_eq!(limit.fit(100, 24), 100);
+        assert_eq!(limit.pooled(128, 1), 128);
+        assert_eq!(limit.pooled(1000, 1), 256);
+        assert_eq!(limit.pooled(128, 8), 32);
+        assert_eq!(limit.pooled(128, 0), 128);
     }
 
     #[test]

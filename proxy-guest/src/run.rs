@@ -33,7 +33,7 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     let metrics = Arc::new(Metrics::new("evident-proxy", env!("CARGO_PKG_VERSION")));
     let limits = &config.limits;
     let connections = Connections::new(
-        Descriptors::raised().fit(limits.max_connections.get()),
+        Descriptors::raised().fit(limits.max_connections.get(), 0),
         limits.max_connections_per_source.get(),
     );
     let tasks = Tasks::new().over(Workers::start().context("cannot start the threads that serve")?);

@@ -304,6 +304,8 @@ fn wall_time_enters_at_one_place_in_each_program() -> Result<()> {
 fn tasks_and_threads_are_started_in_one_place() -> Result<()> {
     let places = [
         "proxy-core/src/tasks.rs",
+        // One per core, each with a runtime.
+        "proxy-core/src/workers.rs",
         // The report device blocks; its thread ends with the batcher.
         "attester/src/batcher/mod.rs",
         // A TPM blocks too; its thread ends with the last door to it.

@@ -59,7 +59,7 @@ impl Plain {
     pub fn new(config: &Config, metrics: &Metrics, tasks: Tasks) -> Self {
         let limits = &config.limits;
         // The streams of one HTTP/2 connection can ask for many: not more than the descriptors allow.
-        let places = Descriptors::raised().tunnels().min(limits.max_connections.get());
+        let places = Descriptors::raised().tunnels(0).min(limits.max_connections.get());
         Plain {
             inner: Arc::new(Inner {
                 upstream: config.upstream.addr.clone(),
