@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)] // all of this is test code
 
+#[path = "support/nobody.rs"]
+mod nobody;
 #[path = "support/tsm_fs.rs"]
 mod tsm_fs;
 
@@ -9,10 +11,10 @@ use attester::configfs::ConfigfsTsm;
 use attester::detect::{self, Places};
 use attester::{DeviceError, ReportDevice};
 use fuser::Errno;
+use nobody::NOBODY;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
 use tsm_fs::{Hardware, TsmLookAlike, report_over};
 
 fn willing() -> Hardware {
@@ -183,7 +185,6 @@ fn detection_finds_configfs_and_names_it() {
 
 /// Names the entry for the child below.
 const CHILD_ENTRY: &str = "EVIDENT_TEST_CONFIGFS_ENTRY";
-const NOBODY: u32 = 65_534;
 
 /// Not a test of its own: what the two tests below run as another user.
 #[test]
@@ -201,31 +202,8 @@ fn child_of_the_ownership_tests() {
 
 /// What the child says as user nobody; `None` where this process cannot become another user.
 fn as_nobody(test: &str, entry: &Path) -> Option<String> {
-    let dir = tempfile::tempdir().unwrap();
-    fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
-    let program = dir.path().join("child");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    let id = NOBODY.to_string();
-    let child = Command::new("setpriv")
-        .args(["--reuid", &id, "--regid", &id, "--clear-groups"])
-        .arg(&program)
-        .args(["--exact", "child_of_the_ownership_tests", "--nocapture"])
-        .env(CHILD_ENTRY, entry)
-        .current_dir("/")
-        .output();
-    let output = match child {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
-        Ok(output) => {
-            println!("skipped: {test}: cannot become nobody: {}", String::from_utf8_lossy(&output.stderr).trim());
-            return None;
-        }
-        Err(error) => {
-            println!("skipped: {test}: setpriv: {error}");
-            return None;
-        }
-    };
-    let at = output.find("answer: ").unwrap_or_else(|| panic!("the child said {output:?}"));
-    Some(output[at..].lines().next().unwrap_or_default().to_owned())
+    let answers = nobody::as_nobody(test, "child_of_the_ownership_tests", CHILD_ENTRY, entry)?;
+    answers.into_iter().next()
 }
 
 #[test]
@@ -252,5 +230,5 @@ fn a_user_to_whom_root_gave_a_prepared_entry_gets_reports() {
     }
     let test = "a_user_to_whom_root_gave_a_prepared_entry_gets_reports";
     let Some(answer) = as_nobody(test, &entry) else { return };
-    assert_eq!(answer, "answer: a report of 1184 bytes");
+    assert_eq!(answer, "a report of 1184 bytes");
 }
