@@ -1,85 +1,35 @@
-//! `evident-client verify` over everything in `../shared/evidence` that is not a plain report (those are in
-//! verify_real_evidence.rs): each file as its case or the README of the folder says.
+//! `evident-client verify` over everything in `../shared/evidence` that is not a plain report: each file as its case or the README of
+//! the folder says. What goes which way:
+//!
+//! ```text
+//! folder          the command                                     the library (ratls/tests)
+//! snp             verify_real_evidence.rs                         real_evidence, second_opinion
+//! azure           here: blob, quote, values, certificates         real_tpm
+//! tpm-gcp         here: vaportpm's JSON, keys with certificates   real_tpm, ak_certificates
+//!                 verify_attestations.rs: go-tpm-tools' protobuf  real_tpm
+//! tpm-aws         here: the document, with and without a quote    nitro_document, real_tpm
+//! tpm-azure-ak    here: keys with certificates, the quote         ak_certificates; its quote's values are published nowhere
+//! eventlog        here                                            event_log, measured_boot
+//! launch          verify_attestations.rs: both reports with what  launch_digest, references; vectors.json has digests
+//!                 was launched                                    and no report, so nothing to verify: `measure` prints them
+//! refuse          here                                            real_evidence, real_tpm, nitro_document, event_log
+//! endorsements    the chains of the cases in snp                  real_evidence
+//! ```
+//!
+//! None of it is a bundle: a bundle holds a connection of `evident/1`, which nobody else has. So each goes as the files that the
+//! command takes one by one, and what is inside of a container is taken out of it first.
 
 #![allow(clippy::unwrap_used)]
 
+mod verified;
+
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use evident_client::tools::Output;
-use evident_client::tools::verify::{VerifyArgs, verify};
+use evident_client::tools::verify::verify;
 use ratls::time::UnixTime;
 use serde_json::Value;
-
-#[derive(Parser)]
-struct Cli {
-    #[command(flatten)]
-    verify: VerifyArgs,
-}
-
-fn evidence(test: &str) -> Option<PathBuf> {
-    let from_env = std::env::var_os("EVIDENT_EVIDENCE").map(PathBuf::from);
-    let folder = from_env.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/evidence"));
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("skipped: {test}: no evidence folder");
-    None
-}
-
-/// The command with JSON, judged at this time.
-fn run(at: &str, args: &[&str]) -> (Output, Value) {
-    let at = UnixTime::parse_rfc3339(at).unwrap();
-    let cli = Cli::try_parse_from(["verify", "--json"].iter().chain(args)).unwrap_or_else(|e| panic!("{e}"));
-    let output = verify(&cli.verify, at);
-    let json = serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
-    (output, json)
-}
-
-#[track_caller]
-fn authentic(name: &str, (output, json): &(Output, Value)) {
-    assert_eq!(output.exit, 0, "{name}: {output:?}");
-    assert_eq!(json["verdict"], "authentic", "{name}");
-}
-
-#[track_caller]
-fn refused(name: &str, (output, json): &(Output, Value), id: &str) {
-    assert_eq!(output.exit, 1, "{name}: {output:?}");
-    assert_eq!((&json["verdict"], &json["refused_by"]), (&"refused".into(), &"verify".into()), "{name}");
-    assert_eq!(json["evidence"], serde_json::json!({}), "{name}: nothing of refused evidence is shown");
-    let finding = &json["findings"][0];
-    assert_eq!(finding["id"], id, "{name}: {finding}");
-    for key in ["subject", "seen", "wanted", "help"] {
-        assert!(!finding[key].as_str().unwrap().is_empty(), "{name}: {key} of {finding}");
-    }
-}
-
-fn finding<'a>(json: &'a Value, id: &str) -> Option<&'a Value> {
-    json["findings"].as_array().unwrap().iter().find(|f| f["id"] == id)
-}
-
-/// Files of one test, gone with it.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(test: &str) -> Dir {
-        let dir = std::env::temp_dir().join(format!("evident-verify-{test}-{}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        Dir(dir)
-    }
-    fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> String {
-        let path = self.0.join(name);
-        fs::write(&path, contents).unwrap();
-        path.display().to_string()
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use verified::{Cli, Dir, authentic, evidence, finding, fixture, refused, run, strs, unhex};
 
 #[test]
 fn every_case_of_azure_is_as_it_says() {
@@ -139,14 +89,6 @@ fn a_quote_of_another_vm_does_not_go_with_this_blob() {
     refused("another VM's quote", &run("2026-11-01T00:00:00Z", &args), "Q_QN");
 }
 
-fn fixture(folder: &Path, file: &str) -> Value {
-    serde_json::from_slice(&fs::read(folder.join(file)).unwrap()).unwrap()
-}
-
-fn unhex(value: &Value) -> Vec<u8> {
-    hex::decode(value.as_str().unwrap()).unwrap()
-}
-
 /// A quote of the form in which vaportpm stores it, as the command's flags.
 fn quote_args(dir: &Dir, fixture: &Value) -> Vec<String> {
     let tpm = &fixture["attestation"]["tpm"]["ecc_p256"];
@@ -158,10 +100,6 @@ fn quote_args(dir: &Dir, fixture: &Value) -> Vec<String> {
         "--pcrs".to_owned(),
         dir.write("pcrs.json", fixture["pcrs"].to_string()),
     ]
-}
-
-fn strs(args: &[String]) -> Vec<&str> {
-    args.iter().map(String::as_str).collect()
 }
 
 #[test]
@@ -341,7 +279,6 @@ fn everything_in_refuse_is_refused_with_its_own_reason() {
     }
 }
 
-/// The report in the launch case is of the hardware, and its certificates lie beside it in the snp cases.
 #[test]
 fn usage_errors_are_told_before_anything_is_read() {
     for args in [

@@ -1,8 +1,11 @@
 //! Launch digests against published vectors and against a report that hardware signed.
 
+#[path = "shared/dstack.rs"]
+mod dstack;
 #[path = "shared/mod.rs"]
 mod shared;
 
+use dstack::Container;
 use ratls::digest::Sha256Digest;
 use ratls::evidence::snp::{FamilyId, GuestPolicy, ImageId, Measurement, Report};
 use ratls::launch::id_block::{IdAuth, IdBlock, IdBlockError};
@@ -95,12 +98,20 @@ struct Dstack {
 }
 
 fn dstack(test: &str) -> Option<Dstack> {
-    let bytes = std::fs::read(shared::folder(test)?.join("launch/sev_snp_attestation.bin")).unwrap();
-    let start = bytes.windows(16).position(|w| w == b"{\"os_image_hash\"").unwrap();
-    let config = serde_json::Deserializer::from_slice(&bytes[start..]).into_iter::<Value>().next().unwrap().unwrap();
-    // The report stands behind a header of four bytes.
-    let inputs = serde_json::from_str(text(&config, "sev_snp_measurement")).unwrap();
-    Some(Dstack { report: bytes[4..4 + 1184].to_vec(), inputs })
+    let Container { report, inputs, .. } = dstack::read(&shared::folder(test)?.join("launch/sev_snp_attestation.bin"));
+    Some(Dstack { report, inputs })
+}
+
+/// The other form of the same attestation: its inputs stand in CBOR.
+#[test]
+fn the_other_form_of_the_attestation_has_the_same_report_and_inputs() {
+    let test = "the_other_form_of_the_attestation_has_the_same_report_and_inputs";
+    let Some(folder) = shared::folder(test) else { return };
+    let Container { report, inputs, certificates } = dstack::read(&folder.join("launch/sev-snp-attestation.json"));
+    let first = dstack(test).unwrap();
+    assert_eq!((&report, &inputs, certificates.len()), (&first.report, &first.inputs, 2));
+    let case = Dstack { report, inputs };
+    assert_eq!(case.launch().digest(&case.machine()).unwrap(), *Report::parse(&case.report).unwrap().measurement());
 }
 
 impl Dstack {

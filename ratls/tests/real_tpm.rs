@@ -6,6 +6,7 @@ use std::path::Path;
 
 use ratls::crypto::{self, Scheme};
 use ratls::endorsement::TrustAnchors;
+use ratls::evidence::event_log::{Comparison, EventLog, Replay};
 use ratls::evidence::hcl::{Hcl, HclError};
 use ratls::evidence::tpm::{Bank, Hierarchy, PcrValues, Public, Quoted, Signature};
 use ratls::time::UnixTime;
@@ -172,6 +173,28 @@ fn every_real_quote_verifies_under_its_key() {
             verify_quote_of_file(&case.public, &case.attest, &case.signature, &case.pcrs).unwrap().clock(),
             quote.clock()
         );
+    }
+}
+
+/// Field 3 of an attestation is the log. IMA extended register 10 after it.
+#[test]
+fn the_event_log_beside_a_real_quote_leads_to_the_registers_that_it_covers() {
+    let Some(folder) = shared::folder("the_event_log_beside_a_real_quote_leads_to_the_registers_that_it_covers") else {
+        return;
+    };
+    for (file, nonce) in [("gce-cos-85-no-nonce", &[][..]), ("gce-cos-85-nonce9009", &[0x90, 0x09])] {
+        let path = folder.join(format!("tpm-gcp/attestations__{file}.pb"));
+        let bytes = read(&path);
+        let log = fields(&bytes).into_iter().find(|(field, ..)| *field == 3).unwrap().2.to_vec();
+        let log = EventLog::parse(&log).unwrap();
+        assert_eq!(log.events().len(), 44, "{file}");
+        for case in go_tpm_tools(&path, nonce).0 {
+            let replay = Replay::of(&log, case.pcrs.bank()).unwrap();
+            let differ: Vec<u8> = (0..24)
+                .filter(|pcr| matches!(replay.compare(*pcr, &case.pcrs), Comparison::Different { .. }))
+                .collect();
+            assert_eq!(differ, [10], "{}", case.name);
+        }
     }
 }
 
