@@ -13,7 +13,7 @@ use attester::choose::{self, Kind};
 use attester::detect::Places;
 use attester::logs;
 use attester::platform::{Activator, Boot, Gathered, Gcp, Logs};
-use attester::tpm::{Tpm, TpmQueue};
+use attester::tpm::{Address, Tpm, TpmQueue};
 use attester::{DeviceError, Pace, PlainSnp, Platform};
 use ratls::binding::{Binder, Profile};
 use ratls::endorsement::TrustAnchors;
@@ -56,6 +56,15 @@ struct Settings {
     azure: Azure,
     #[serde(default)]
     gcp: Google,
+    #[serde(default)]
+    aws: Amazon,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Amazon {
+    /// False: an instance whose image asked for no NitroTPM.
+    nitro_tpm: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -135,7 +144,10 @@ pub fn open(dir: &Path, platform: config::Platform) -> Result<Simulated> {
         return Ok(Simulated { platform, anchors: anchors(dir)?, metadata: None });
     }
     let machine = Machine::start(dir, settings.machine(cloud), device)?;
-    let places = places(&machine)?;
+    let mut places = places(&machine)?;
+    if kind == Kind::Aws && settings.aws.nitro_tpm == Some(false) {
+        places.tpm = Address::Device(machine.places().dmi.join("no-tpm"));
+    }
     let metadata = machine.places().metadata.clone();
     let chosen = choose::open(Some(kind), &places, 0)?;
     let pace = settings.min_interval_ms.map(|ms| Pace { min_interval: Duration::from_millis(ms), burst: 1 });

@@ -132,8 +132,8 @@ pub enum MachineError {
 
 /// Longest path of a unix socket (sun_path, with its terminator).
 const MAX_SOCKET_PATH: usize = 107;
-/// Files that a kernel with `ima_policy=tcb` measures first.
-const OPENED: [(&str, &[u8]); 3] = [
+/// Files that a kernel with `ima_policy=tcb` measures first: path and content.
+pub const OPENED: [(&str, &[u8]); 3] = [
     ("/usr/lib/systemd/systemd", b"simulated init"),
     ("/usr/bin/bash", b"simulated shell"),
     ("/usr/bin/evident-proxy", b"simulated proxy"),

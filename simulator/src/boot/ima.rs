@@ -11,13 +11,26 @@ const PCR: u32 = 10;
 /// Measures these files (path, content) after `boot_aggregate`, into PCR 10 of these banks; the bytes of
 /// `binary_runtime_measurements`.
 pub fn measure(tpm: &mut dyn Channel, banks: &[Bank], files: &[(&str, &[u8])]) -> Result<Vec<u8>, TpmError> {
-    let mut list = Vec::new();
     let mut registers = Vec::new();
     for pcr in 0..10 {
         registers.extend(objects::read_pcr(tpm, Bank::Sha256, pcr)?);
     }
-    let entries = std::iter::once(("boot_aggregate", Bank::Sha256.hash(&registers)))
-        .chain(files.iter().map(|(path, content)| (*path, Bank::Sha256.hash(content))));
+    let mut list = entries(tpm, banks, [("boot_aggregate", Bank::Sha256.hash(&registers))])?;
+    list.extend(opened(tpm, banks, files)?);
+    Ok(list)
+}
+
+/// Measures these files too: what the list grows by.
+pub fn opened(tpm: &mut dyn Channel, banks: &[Bank], files: &[(&str, &[u8])]) -> Result<Vec<u8>, TpmError> {
+    entries(tpm, banks, files.iter().map(|(path, content)| (*path, Bank::Sha256.hash(content))))
+}
+
+fn entries<'a>(
+    tpm: &mut dyn Channel,
+    banks: &[Bank],
+    entries: impl IntoIterator<Item = (&'a str, Vec<u8>)>,
+) -> Result<Vec<u8>, TpmError> {
+    let mut list = Vec::new();
     for (path, digest) in entries {
         let data = template_data(path, &digest);
         let digests: Vec<_> = banks.iter().map(|bank| (*bank, bank.hash(&data))).collect();

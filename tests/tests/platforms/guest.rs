@@ -19,7 +19,7 @@ use proxy_core::metrics::Metrics;
 use proxy_core::net::LocalStream;
 use proxy_core::tasks::Tasks;
 use proxy_core::tls::client_config;
-use ratls::appraise::Severity;
+use ratls::appraise::{AttestationResult, Severity};
 use ratls::binding::{Binder, Profile};
 use ratls::bundle::Bundle;
 use ratls::endorsement::TrustAnchors;
@@ -232,6 +232,26 @@ impl Guest {
         let bundle = shown.bundle();
         shown.close().await;
         bundle
+    }
+
+    /// From now on the machine's own answers again.
+    pub(crate) fn restore(&self) {
+        *self.hands.change.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.hands.boot.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.hands.makes_up.store(false, Ordering::SeqCst);
+    }
+
+    /// All that the client found under this policy.
+    pub(crate) async fn found(&self, policy: &str) -> Arc<AttestationResult> {
+        match self.target(policy).attested().await {
+            Ok(stream) => {
+                let result = stream.result();
+                stream.close().await;
+                result
+            }
+            Err(OpenError::Refused { result, .. }) => result,
+            Err(other) => panic!("{:?}: neither accepted nor refused: {other}", self.deployment),
+        }
     }
 
     /// A page of the upstream, through a tunnel that was opened under this policy.

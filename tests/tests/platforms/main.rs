@@ -8,6 +8,9 @@
 //! accepted  every deployment is accepted under its policy, and a page comes through the tunnel
 //! refused   and each is refused, with the reason, for one thing that is wrong
 //! learned   what `policy learn` writes of each accepts it, and refuses another command line
+//! aws       with and without NitroTPM, and documents that are not this guest's
+//! ima       the kernel's list of files, asked for by a policy
+//! matrix    every deployment against every attack, in one table
 //! direct    SNPGuard and microCVM: the launch digest, computed from files
 //! held      files and a policy beside them         booted  rules about what an emulated guest boots
 //! cases     each deployment with everything that its user may hold
@@ -22,13 +25,16 @@
 #![allow(clippy::unwrap_used)]
 
 mod accepted;
+mod aws;
 mod booted;
 mod cases;
 mod direct;
 mod guest;
 mod held;
+mod ima;
 mod judged;
 mod learned;
+mod matrix;
 mod policies;
 mod quoting;
 mod refused;

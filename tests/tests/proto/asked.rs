@@ -5,8 +5,8 @@ use std::sync::Arc;
 use attester::platform::{Activate, ActivateError, Activator, Boot, Gathered, Part, Platform};
 use attester::{DeviceError, Pace, PlainSnp};
 use ratls::binding::{Binder, Profile};
-use ratls::wire::attest::{Attest, media, part};
-use ratls::wire::control::{Close, CloseCode};
+use ratls::wire::attest::{Attest, features, media, part};
+use ratls::wire::control::{Close, CloseCode, Mode, Open};
 use ratls::wire::credential::{Credential, CredentialResponse, CredentialSecret};
 use ratls::wire::frame::FrameType;
 use ratls::wire::parts::{Assembler, encode_want};
@@ -158,4 +158,42 @@ async fn proto_d8_a_credential_for_another_tpm_or_of_a_guest_that_has_none_ends_
     let (mut client, _) = Script::attested(&plain).await;
     client.ask(FrameType::Cred, &credential(&[1])).await;
     assert_eq!(client.closed().await.code, CloseCode::Protocol);
+}
+
+/// One tunnel to its end, so that the connection waits for the next.
+async fn tunnel(client: &mut Script, number: u64, ends: bool) {
+    let open =
+        Open { number, mode: Mode::Framed, target: None, inner_alpn: None, features: features::REUSE, token: None };
+    client.ask(FrameType::Open, &open.encode()).await;
+    assert_eq!(client.framed.read().await.unwrap().kind, FrameType::Accept);
+    if ends {
+        client.ask(FrameType::Data, b"GET /bytes/5 HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        client.ask(FrameType::Fin, b"").await;
+        while client.framed.read().await.unwrap().kind != FrameType::Fin {}
+    }
+}
+
+/// Decision 2: the evidence is asked about before the first tunnel. The same question is answered there, and not after.
+#[tokio::test]
+async fn a_want_or_cred_after_the_first_accept_ends_the_connection_inside_a_tunnel_and_between_two() {
+    let guest = guest("").await;
+    for (tunnels, inside) in [(1, true), (1, false), (2, true), (2, false)] {
+        for kind in [FrameType::Want, FrameType::Cred] {
+            let (mut client, attest) = Script::attested(&guest).await;
+            let question = match kind {
+                FrameType::Want => want(&attest, part::SETTINGS),
+                _ => credential(&[1]),
+            };
+            if kind == FrameType::Want {
+                client.ask(kind, &question).await;
+                assert!(!client.part(&attest, part::SETTINGS).await.is_empty());
+            }
+            for number in 0..tunnels {
+                tunnel(&mut client, number, !inside || number + 1 < tunnels).await;
+            }
+            client.ask(kind, &question).await;
+            let close = client.closed().await;
+            assert_eq!((close.code, close.accepted), (CloseCode::Protocol, tunnels), "{kind:?}, {tunnels}, {inside}");
+        }
+    }
 }
