@@ -131,11 +131,21 @@ impl Lab {
     }
 
     fn verify_with(&self, names: &[&str], crls: &[&[u8]]) -> Result<VerifiedAk, AkError> {
+        self.verify_under(&self.anchors(), names, crls, now())
+    }
+
+    fn verify_under(
+        &self,
+        anchors: &TrustAnchors,
+        names: &[&str],
+        crls: &[&[u8]],
+        at: UnixTime,
+    ) -> Result<VerifiedAk, AkError> {
         let ders: Vec<Vec<u8>> =
             names.iter().map(|name| pem::certificates(&self.read(&format!("{name}.pem"))).unwrap().remove(0)).collect();
         let slices: Vec<&[u8]> = ders.iter().map(Vec::as_slice).collect();
         let key: PublicKey = gce_ak_keys(&slices[..1]).unwrap().remove(0);
-        verify_gce_ak(&slices, crls, &key, &self.anchors(), now())
+        verify_gce_ak(&slices, crls, &key, anchors, at)
     }
 
     fn verify(&self, names: &[&str]) -> Result<VerifiedAk, AkError> {
@@ -277,6 +287,24 @@ fn plat_n22_lists_are_looked_at_where_they_come_along() {
         "T_AK_CRL",
         "no right to sign lists"
     );
+}
+
+/// What is remembered of a key ends with the first of its lists, and another list is another question.
+#[test]
+fn lists_are_looked_at_although_the_key_is_remembered() {
+    let lab = lab("remembered-lists");
+    let (names, memory) = (["leaf", "a", "b"], lab.anchors().remembering());
+    let after = |days: i64| UnixTime::from_secs(now().as_secs() + days * 86_400);
+    let digits = |time: UnixTime| time.to_string().replace(['-', ':', 'T'], "");
+    let good = lab.crl("b", &[], &digits(after(10)));
+    for at in [after(0), after(0), after(9)] {
+        let ak = lab.verify_under(&memory, &names, &[&good], at).unwrap();
+        assert!(matches!(ak.crl(), CrlStatus::Checked { .. }));
+    }
+    let id = |crl: &[u8], at| lab.verify_under(&memory, &names, &[crl], at).unwrap_err().id();
+    assert_eq!(id(&good, after(11)), "T_AK_CRL");
+    assert_eq!(id(&lab.crl("b", &["leaf"], &digits(after(10))), after(0)), "T_AK_REVOKED");
+    assert_eq!(lab.verify_under(&memory, &names, &[], after(11)).unwrap().crl(), CrlStatus::Absent);
 }
 
 #[test]
