@@ -243,15 +243,11 @@ impl Guest {
 
     /// All that the client found under this policy.
     pub(crate) async fn found(&self, policy: &str) -> Arc<AttestationResult> {
-        match self.target(policy).attested().await {
-            Ok(stream) => {
-                let result = stream.result();
-                stream.close().await;
-                result
-            }
-            Err(OpenError::Refused { result, .. }) => result,
-            Err(other) => panic!("{:?}: neither accepted nor refused: {other}", self.deployment),
-        }
+        let target = self.target(policy);
+        let mut shown = target.show().await.unwrap_or_else(|error| panic!("{:?}: {error}", self.deployment));
+        let result = shown.result(&target).await.unwrap();
+        shown.close().await;
+        Arc::new(result)
     }
 
     /// A page of the upstream, through a tunnel that was opened under this policy.
