@@ -17,7 +17,7 @@ use proxy_core::net::Addr;
 use proxy_core::telemetry::{Format, Level};
 
 use self::document::{Document, GuestTable, HeadBytes, Source};
-use crate::audit::Bounds;
+use crate::audit::{Bounds, Sync};
 use crate::cli::RunArgs;
 use crate::front::http::Deadlines;
 use crate::pool::PoolLimits;
@@ -338,6 +338,7 @@ impl From<document::AuditTable> for Bounds {
         Bounds {
             file_bytes: u64::from(or(table.file_mib, 64)) << 20,
             files: usize::try_from(or(table.files, 16)).unwrap_or(usize::MAX),
+            sync: table.sync.map_or(Sync::Within(Duration::from_secs(1)), |sync| sync.0),
         }
     }
 }

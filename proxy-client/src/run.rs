@@ -53,7 +53,7 @@ pub async fn run(config: Config) -> Result<ExitCode> {
         Some((folder, bounds)) => {
             let log = AuditLog::open(folder, *bounds).context("no verdict could be written down")?;
             for guest in &config.guests {
-                let kept = policy::text_of(&guest.policy_file)?;
+                let kept = policy::kept(&guest.policy_file, &guest.policy)?;
                 let digest = ratls::crypto::sha256(&[kept.text.as_bytes()]);
                 anyhow::ensure!(
                     digest == guest.policy.policy.digest(),

@@ -7,8 +7,9 @@ mod saved;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use evident_client::audit::{AuditLog, Bounds};
+use evident_client::audit::{AuditLog, Bounds, Sync};
 use evident_client::tools::Output;
 use evident_client::tools::audit::{VerifyLogArgs, verify};
 use evident_client::tools::policy::PolicyText;
@@ -22,7 +23,8 @@ use ratls::verify::{Channel, Connection, verify_connection};
 use saved::{NOW, anchors, batch, pki, policy_text};
 use simulator::Config;
 
-const ROOMY: Bounds = Bounds { file_bytes: 1 << 20, files: 8 };
+const SOON: Sync = Sync::Within(Duration::from_millis(20));
+const ROOMY: Bounds = Bounds { file_bytes: 1 << 20, files: 8, sync: SOON };
 
 fn judged(bundle: &Bundle, policy: &AppraisalPolicy) -> AttestationResult {
     let connection =
@@ -51,7 +53,8 @@ impl Case {
     fn open(&self, bounds: Bounds) -> AuditLog {
         let log = AuditLog::open(self.folder.path(), bounds).unwrap();
         let files = vec![("roots.simulator", pki().root_pem().into_bytes())];
-        log.keep_policy(self.policy.digest(), &PolicyText { text: self.text.clone(), files }).unwrap();
+        log.keep_policy(self.policy.digest(), &PolicyText { text: self.text.clone(), files, references: vec![] })
+            .unwrap();
         log
     }
 
@@ -195,7 +198,7 @@ fn lines_cut_off_at_the_end_show_where_the_head_was_noted() {
 
 #[test]
 fn evidence_and_policy_that_were_changed_or_taken_away_show() {
-    for part in ["evidence", "policies"] {
+    for part in ["evidence", "policies", "files"] {
         for remove in [false, true] {
             let case = Case::written();
             for entry in fs::read_dir(case.folder.path().join(part)).unwrap() {
@@ -230,7 +233,7 @@ fn a_line_torn_by_a_crash_is_put_aside_and_the_log_goes_on() {
 #[test]
 fn files_are_rotated_and_the_oldest_go_with_their_evidence() {
     let case = Case::new();
-    let log = case.open(Bounds { file_bytes: 2_000, files: 2 });
+    let log = case.open(Bounds { file_bytes: 2_000, files: 2, sync: SOON });
     for _ in 0..12 {
         case.write(&log, &batch(1));
     }
@@ -250,4 +253,88 @@ fn a_log_that_is_none_is_not_written_over() {
     fs::write(case.log(), "shopping list\n").unwrap();
     assert!(AuditLog::open(case.folder.path(), ROOMY).unwrap_err().to_string().contains("no line of an audit log"));
     assert_eq!(fs::read_to_string(case.log()).unwrap(), "shopping list\n");
+}
+
+#[test]
+fn lines_are_on_the_disk_within_the_time_that_is_set_and_at_the_latest_when_the_log_is_closed() {
+    let case = Case::new();
+    let log = case.open(ROOMY);
+    case.write(&log, &batch(3));
+    let by = Instant::now() + Duration::from_secs(20);
+    while log.synced() < 3 {
+        assert!(Instant::now() < by, "{} lines are on the disk", log.synced());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Nobody waits for an hour when the program ends.
+    let slow = Bounds { sync: Sync::Within(Duration::from_secs(3600)), ..ROOMY };
+    let before = Instant::now();
+    let log = case.open(slow);
+    case.write(&log, &batch(1));
+    assert_eq!(log.synced(), 3);
+    drop(log);
+    assert!(before.elapsed() < Duration::from_secs(60));
+    assert_eq!(case.verify(None).exit, 0);
+}
+
+#[test]
+fn each_line_can_be_on_the_disk_before_its_connection_carries_a_byte() {
+    let case = Case::new();
+    let log = case.open(Bounds { sync: Sync::EachLine, ..ROOMY });
+    for bundle in batch(3) {
+        case.write(&log, &[bundle]);
+        assert_eq!(log.synced(), log.head().0);
+    }
+    assert_eq!(case.verify(None).exit, 0);
+}
+
+#[test]
+fn a_policy_that_was_not_kept_judges_nothing() {
+    let case = Case::new();
+    let log = AuditLog::open(case.folder.path(), ROOMY).unwrap();
+    let bundle = batch(1).remove(0);
+    let result = judged(&bundle, &case.policy);
+    let error = log.append("llm.example", "192.0.2.1:8443", case.policy.digest(), &bundle, &result).unwrap_err();
+    assert!(error.to_string().contains("which the audit log does not have"), "{error}");
+}
+
+/// Files of references are gone, and the same policy judged over other files in between: each verdict is made again from those that it
+/// was made of.
+#[test]
+fn a_verdict_from_files_in_hand_is_made_again_when_those_files_are_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let (desk, kept) = (folder.path().join("desk"), folder.path().join("audit"));
+    fs::create_dir(&desk).unwrap();
+    fs::write(desk.join("root.pem"), pki().root_pem()).unwrap();
+    let list = "version = 1\n[[page]]\ntype = \"normal\"\ngpa = 0x1000\nfile = \"loader.bin\"\nfill = \"zeros\"\n\
+                covers = \"firmware\"\n[[page]]\ntype = \"vmsa\"\ngpa = 0xFFFFFFFFF000\nfile = \"vmsa.bin\"\n";
+    fs::write(desk.join("pages.toml"), list).unwrap();
+    fs::write(desk.join("vmsa.bin"), [0x5E; 4096]).unwrap();
+    let text = policy_text(&"ab".repeat(48)) + "[[reference]]\nkind = \"pages\"\nlist = \"pages.toml\"\n";
+    fs::write(desk.join("policy.toml"), &text).unwrap();
+    let path = desk.join("policy.toml");
+    for loader in ["a loader", "a newer loader"] {
+        fs::write(desk.join("loader.bin"), loader).unwrap();
+        let loaded = evident_client::tools::policy::load(&path).unwrap();
+        let log = AuditLog::open(&kept, ROOMY).unwrap();
+        log.keep_policy(loaded.policy.digest(), &evident_client::tools::policy::kept(&path, &loaded).unwrap()).unwrap();
+        let digest = loaded.policy.references().launches()[0].digests().next().unwrap();
+        let mut config = Config::new(Product::Milan);
+        config.measurement = digest;
+        let bundle = saved::batch_of(config, 1).remove(0);
+        let result = judged(&bundle, &loaded.policy);
+        assert_eq!(result.levels_if_fresh().cells()[0].level(), ratls::policy::Level::L3, "{result}");
+        log.append("llm.example", "192.0.2.1:8443", loaded.policy.digest(), &bundle, &result).unwrap();
+    }
+    fs::remove_dir_all(&desk).unwrap();
+    let verify = || verify(&VerifyLogArgs { folder: kept.clone(), head: None, json: false });
+    let output = verify();
+    assert_eq!(output.exit, 0, "{output:?}");
+    assert!(output.stdout.contains("2 verdicts made again: 2 accepted"), "{}", output.stdout);
+    // A byte of an archived file.
+    let loader = fs::read_dir(kept.join("files")).unwrap().map(|entry| entry.unwrap().path());
+    let loader = loader.into_iter().find(|path| fs::read(path).unwrap() == b"a loader").unwrap();
+    fs::write(&loader, "a l0ader").unwrap();
+    let output = verify();
+    assert_eq!(output.exit, 1, "{output:?}");
+    assert!(output.stdout.contains("or a file that it names, is missing or was changed"), "{}", output.stdout);
 }

@@ -73,6 +73,8 @@ struct Booted {
     loader: Option<LoaderName>,
     secure_boot: Option<bool>,
     command_line: Option<String>,
+    /// In the kernel's name.
+    version: Option<String>,
     /// Texts that stand for the bytes of kernel and initrd.
     kernel: Option<String>,
     initrd: Option<String>,
@@ -217,7 +219,7 @@ impl Settings {
 
     fn machine(&self, cloud: Cloud) -> machine::Settings {
         let mut settings = machine::Settings { size: self.size(), ..machine::Settings::new(cloud) };
-        let Booted { loader, secure_boot, command_line, kernel, initrd, ima } = &self.boot;
+        let Booted { loader, secure_boot, command_line, version, kernel, initrd, ima } = &self.boot;
         let boot = &mut settings.boot;
         match loader {
             Some(LoaderName::Grub) => boot.loader = Loader::Grub,
@@ -225,9 +227,12 @@ impl Settings {
             None => {}
         }
         boot.secure_boot = secure_boot.unwrap_or(boot.secure_boot);
-        for (text, given) in
-            [(&mut boot.command_line, command_line), (&mut boot.kernel, kernel), (&mut boot.initrd, initrd)]
-        {
+        for (text, given) in [
+            (&mut boot.command_line, command_line),
+            (&mut boot.version, version),
+            (&mut boot.kernel, kernel),
+            (&mut boot.initrd, initrd),
+        ] {
             if let Some(given) = given {
                 text.clone_from(given);
             }

@@ -6,6 +6,7 @@ use ratls::crypto::sha256;
 use ratls::evidence::event_log::{EventLog, EventType};
 use ratls::evidence::tpm::Bank;
 use ratls::measured_boot::diff::{diff, summary};
+use ratls::measured_boot::unexplained::{Slip, slip};
 use ratls::measured_boot::{Boot, LineSource, State, Technology};
 use shared::logs::{COMMAND_LINE, Log, good, utf16};
 
@@ -257,4 +258,29 @@ fn the_kernel_s_own_digest_of_its_options_is_matched_to_the_text_of_grub() {
     assert!(boot.command_lines()[1].line.is_none());
     let digest = sha256(&[b"other options"]);
     assert!(words(&boot).contains(&format!("the kernel's EFI stub measured a command line with the digest {digest}")));
+}
+
+#[test]
+fn a_log_with_an_entry_too_much_is_told_by_that_entry() {
+    let log = |log: &Log| EventLog::parse(&log.bytes()).unwrap();
+    let quoted = good().quoted(Bank::Sha256);
+    let at = good().position(|record| record.data.starts_with(b"grub_cmd: linux "));
+    // Event 0 is the header.
+    let number = at + 1;
+    let mut more = good();
+    let mut extra = more.records[at].clone();
+    extra.change(|bytes| bytes.push(b'x'));
+    more.records.insert(at, extra);
+    assert_eq!(slip(&log(&more), &quoted, 8), Some(Slip::Without { event: number }));
+    let mut swapped = good();
+    let next = good().position(|record| record.data.starts_with(b"kernel_cmdline: "));
+    swapped.records.swap(at, next);
+    assert_eq!(slip(&log(&swapped), &quoted, 8), Some(Slip::Swapped { event: number }));
+    let longer = good().grub("grub_cmd: ", "boot").grub("grub_cmd: ", "more");
+    let last = good().position(|record| record.data.starts_with(b"grub_cmd: initrd "));
+    assert_eq!(slip(&log(&longer), &quoted, 8), Some(Slip::EndsAt { event: last + 1 }));
+    let untouched = Log::new().quoted(Bank::Sha256);
+    assert_eq!(slip(&log(&good()), &untouched, 8), Some(Slip::Untouched));
+    let elsewhere = good().grub("grub_cmd: ", "later").quoted(Bank::Sha256);
+    assert_eq!(slip(&log(&good()), &elsewhere, 8), None);
 }

@@ -103,6 +103,21 @@ impl Launched {
         Ok(self.measure()?.run(A_WHILE)?.success()?.trim().to_owned())
     }
 
+    /// The same guest with this many vCPUs.
+    pub fn on_vcpus(mut self, count: u32) -> Launched {
+        if let Some(at) = self.args.iter().position(|arg| arg == "--vcpus")
+            && let Some(value) = self.args.get_mut(at + 1)
+        {
+            *value = count.to_string();
+        }
+        self
+    }
+
+    /// What `measure` is given.
+    pub fn args(&self) -> &[String] {
+        &self.args
+    }
+
     fn empty() -> Result<Launched> {
         let dir =
             tempfile::Builder::new().prefix("evident-launch-").tempdir().context("directory of a guest's files")?;

@@ -16,7 +16,7 @@ use ratls::time::UnixTime;
 use ratls::verify::{Channel, verify_bundle};
 
 use super::line::{self, Line, VERSION};
-use super::{CURRENT, EVIDENCE, MAX_LINE, POLICIES, rotated};
+use super::{CURRENT, EVIDENCE, MAX_LINE, archive, rotated};
 use crate::tools::policy::LoadedPolicy;
 
 /// Something that is not as it must be.
@@ -74,7 +74,8 @@ struct Walk<'a> {
     report: Report,
     /// Number and `prev` of the line that must come.
     next: Option<(u64, Sha256Digest)>,
-    policies: BTreeMap<Sha256Digest, Option<LoadedPolicy>>,
+    /// By digest of the policy, and of the list of its files.
+    policies: BTreeMap<(Sha256Digest, Sha256Digest), Option<LoadedPolicy>>,
 }
 
 impl Walk<'_> {
@@ -156,8 +157,9 @@ impl Walk<'_> {
         }
         let bundle = line::join(&archived, &line.connection, at, line.ak_witnessed)
             .ok_or("the archived evidence is no bundle")?;
-        let Some(loaded) = self.policy(line.policy) else {
-            return Err(format!("the archived policy {} is missing or was changed", line.policy));
+        let Some(loaded) = self.policy(line.policy, line.files) else {
+            let policy = line.policy;
+            return Err(format!("the archived policy {policy}, or a file that it names, is missing or was changed"));
         };
         let result = match verify_bundle(&bundle, &loaded.anchors, at) {
             Ok((evidence, _)) => appraise(Some(&loaded.policy), evidence),
@@ -182,14 +184,8 @@ impl Walk<'_> {
         Ok(None)
     }
 
-    fn policy(&mut self, digest: Sha256Digest) -> Option<&LoadedPolicy> {
-        let folder = self.folder.join(POLICIES);
-        self.policies
-            .entry(digest)
-            .or_insert_with(|| {
-                let loaded = crate::tools::policy::load_archived(&folder, digest).ok()?;
-                (loaded.policy.digest() == digest).then_some(loaded)
-            })
-            .as_ref()
+    fn policy(&mut self, digest: Sha256Digest, files: Sha256Digest) -> Option<&LoadedPolicy> {
+        let folder = self.folder;
+        self.policies.entry((digest, files)).or_insert_with(|| archive::load(folder, digest, files)).as_ref()
     }
 }

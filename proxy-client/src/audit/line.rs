@@ -36,6 +36,8 @@ pub(super) struct Line {
     pub(super) levels: String,
     pub(super) simulated: bool,
     pub(super) policy: Sha256Digest,
+    /// The list of the files that the policy named when it was loaded.
+    pub(super) files: Sha256Digest,
     /// Statement and evidence of the batch, archived once: a bundle without what belongs to this connection alone.
     pub(super) evidence: Sha256Digest,
     pub(super) connection: OwnPart,

@@ -3,11 +3,13 @@
 //! ```text
 //! FOLDER/audit.jsonl                 the lines; audit-N.jsonl are closed files, N the number of the line after them
 //! FOLDER/evidence/SHA256             statement and evidence of a batch, once, whatever number of connections it served
-//! FOLDER/policies/SHA256.toml        the policies that judged, and beside each what files it names (SHA256.KEY)
+//! FOLDER/policies/SHA256.toml        the policies that judged, and lists of the files that they name (SHA256.files)
+//! FOLDER/files/SHA256                those files: roots, and what references are computed from
 //! ```
 //!
 //! Secret is nothing in it: bind32 of connections that are over tells nobody anything but that the evidence was theirs.
 
+mod archive;
 mod check;
 mod line;
 mod writer;
@@ -16,11 +18,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use check::{Kind, MAX_PROBLEMS, Problem, Report, check};
-pub use writer::{AuditError, AuditLog, Bounds};
+pub use writer::{AuditError, AuditLog, Bounds, Sync};
 
 const CURRENT: &str = "audit.jsonl";
 const EVIDENCE: &str = "evidence";
 const POLICIES: &str = "policies";
+const FILES: &str = "files";
 /// Path of 16 siblings, names and ids: a line has some two KiB.
 const MAX_LINE: usize = 64 * 1024;
 

@@ -1,20 +1,24 @@
 //! Writes the audit log: lines in files that are rotated, evidence and policies beside them, each once.
 //!
-//! A line is in the file before its connection may carry a byte; where it cannot be written there is no tunnel. It is handed to the
-//! system and not waited for on the disk, so a crash of the program loses nothing and one of the machine may lose the last lines.
+//! A line is in the file before its connection may carry a byte; where it cannot be written there is no tunnel. So a crash of the
+//! program loses nothing. When it is on the disk [`Sync`] says: a thread brings it there, evidence before the lines that name it, and a
+//! crash of the machine loses at most what was written within that time.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use ratls::appraise::AttestationResult;
 use ratls::bundle::Bundle;
 use ratls::digest::Sha256Digest;
 
+use super::archive::{self, once, sync_folder};
 use super::line::{self, GENESIS, Line, VERSION};
-use super::{CURRENT, EVIDENCE, MAX_LINE, POLICIES, rotated};
+use super::{CURRENT, EVIDENCE, FILES, MAX_LINE, POLICIES, rotated};
 use crate::tools::policy::PolicyText;
 
 /// How large the log may become.
@@ -24,6 +28,16 @@ pub struct Bounds {
     pub file_bytes: u64,
     /// Closed files that are kept; with older ones goes the evidence that only they name.
     pub files: usize,
+    pub sync: Sync,
+}
+
+/// When a line is on the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sync {
+    /// Before its connection may carry a byte. It costs each connection a write of the disk.
+    EachLine,
+    /// At most this long after it was written, and the time of one write of the disk. Lines that come meanwhile go together.
+    Within(Duration),
 }
 
 /// The open log of one process.
@@ -31,7 +45,16 @@ pub struct Bounds {
 pub struct AuditLog {
     folder: PathBuf,
     bounds: Bounds,
+    shared: Arc<Shared>,
+    /// Ends, with everything on the disk, when the log is dropped.
+    syncing: Option<JoinHandle<()>>,
+}
+
+/// What the thread that syncs has in common with who writes.
+#[derive(Debug)]
+struct Shared {
     state: Mutex<State>,
+    changed: Condvar,
 }
 
 #[derive(Debug)]
@@ -42,6 +65,14 @@ struct State {
     head: Sha256Digest,
     /// Evidence that is known to be archived; only saves looking.
     archived: BTreeSet<Sha256Digest>,
+    /// By policy, the list of its files.
+    lists: BTreeMap<Sha256Digest, Sha256Digest>,
+    /// Evidence that was written and is not known to be on the disk.
+    unsynced: Vec<PathBuf>,
+    /// Lines on the disk.
+    synced: u64,
+    /// No more comes.
+    closing: bool,
     /// After a failed write the end of the file is unknown; nothing more is written.
     broken: bool,
 }
@@ -55,13 +86,15 @@ pub enum AuditError {
     LastLine { file: PathBuf },
     #[error("the audit log failed before; the program must be started again")]
     Broken,
+    #[error("a verdict under the policy {policy}, which the audit log does not have")]
+    Policy { policy: Sha256Digest },
 }
 
 impl AuditLog {
     /// Opens the log in a folder, made if need be, and goes on where it ended.
     pub fn open(folder: &Path, bounds: Bounds) -> Result<AuditLog, AuditError> {
         let failed = |source| AuditError::Io { folder: folder.to_owned(), source };
-        for part in [EVIDENCE, POLICIES] {
+        for part in [EVIDENCE, POLICIES, FILES] {
             fs::create_dir_all(folder.join(part)).map_err(failed)?;
         }
         let path = folder.join(CURRENT);
@@ -94,19 +127,37 @@ impl AuditLog {
                 (line.seq + 1, line::digest(&text))
             }
         };
-        let state = State { file, bytes, seq, head, archived: BTreeSet::new(), broken: false };
+        file.sync_all().map_err(failed)?;
+        let state = State {
+            file,
+            bytes,
+            seq,
+            head,
+            archived: BTreeSet::new(),
+            lists: BTreeMap::new(),
+            unsynced: Vec::new(),
+            synced: seq,
+            closing: false,
+            broken: false,
+        };
         tracing::info!(folder = %folder.display(), lines = seq, %head, "audit log");
-        Ok(AuditLog { folder: folder.to_owned(), bounds, state: Mutex::new(state) })
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let syncing = match bounds.sync {
+            Sync::EachLine => None,
+            Sync::Within(time) => {
+                let (shared, folder) = (Arc::clone(&shared), folder.to_owned());
+                let thread = std::thread::Builder::new().name("audit-sync".to_owned());
+                Some(thread.spawn(move || keep_synced(&shared, &folder, time)).map_err(failed)?)
+            }
+        };
+        Ok(AuditLog { folder: folder.to_owned(), bounds, shared, syncing })
     }
 
-    /// Keeps a policy and the files that it names, so that its verdicts can be made again.
+    /// Keeps a policy and the files that it names, so that its verdicts can be made again where they are no more.
     pub fn keep_policy(&self, digest: Sha256Digest, policy: &PolicyText) -> Result<(), AuditError> {
         let failed = |source| AuditError::Io { folder: self.folder.clone(), source };
-        let file = |key: &str| self.folder.join(POLICIES).join(format!("{digest}.{key}"));
-        once(&file("toml"), policy.text.as_bytes()).map_err(failed)?;
-        for (key, bytes) in &policy.files {
-            once(&file(key), bytes).map_err(failed)?;
-        }
+        let list = archive::keep(&self.folder, digest, policy).map_err(failed)?;
+        self.lock().lists.insert(digest, list);
         Ok(())
     }
 
@@ -125,6 +176,7 @@ impl AuditLog {
         if state.broken {
             return Err(AuditError::Broken);
         }
+        let files = *state.lists.get(&policy).ok_or(AuditError::Policy { policy })?;
         let line = Line {
             v: VERSION,
             seq: state.seq,
@@ -138,6 +190,7 @@ impl AuditLog {
             levels: result.level_words(),
             simulated: result.simulated(),
             policy,
+            files,
             evidence,
             connection,
             ak_witnessed: bundle.witnessed_ak,
@@ -156,15 +209,13 @@ impl AuditLog {
         }
         // Evidence first: a line never names what is not there.
         if !state.archived.contains(&evidence) {
-            once(&self.folder.join(EVIDENCE).join(evidence.to_string()), archived)?;
-            state.archived.insert(evidence);
+            self.archive(state, evidence, archived)?;
         }
         let length = u64::try_from(text.len()).unwrap_or(u64::MAX) + 1;
         if state.bytes > 0 && state.bytes + length > self.bounds.file_bytes {
             self.rotate(state, line.seq)?;
             // Pruning may have taken what this line names.
-            once(&self.folder.join(EVIDENCE).join(evidence.to_string()), archived)?;
-            state.archived.insert(evidence);
+            self.archive(state, evidence, archived)?;
         }
         let head = line::digest(&text);
         text.push(b'\n');
@@ -172,6 +223,21 @@ impl AuditLog {
         state.bytes += length;
         state.seq += 1;
         state.head = head;
+        match self.bounds.sync {
+            Sync::Within(_) => self.shared.changed.notify_one(),
+            Sync::EachLine => {
+                Unsynced::of(state)?.sync(&self.folder)?;
+                state.synced = state.seq;
+            }
+        }
+        Ok(())
+    }
+
+    fn archive(&self, state: &mut State, evidence: Sha256Digest, archived: &[u8]) -> io::Result<()> {
+        let path = self.folder.join(EVIDENCE).join(evidence.to_string());
+        once(&path, archived, false)?;
+        state.unsynced.push(path);
+        state.archived.insert(evidence);
         Ok(())
     }
 
@@ -180,6 +246,7 @@ impl AuditLog {
         state.file.sync_all()?;
         fs::rename(self.folder.join(CURRENT), self.folder.join(format!("audit-{next:012}.jsonl")))?;
         state.file = OpenOptions::new().create_new(true).append(true).open(self.folder.join(CURRENT))?;
+        sync_folder(&self.folder)?;
         state.bytes = 0;
         let mut closed = rotated(&self.folder)?;
         let surplus = closed.len().saturating_sub(self.bounds.files);
@@ -212,8 +279,87 @@ impl AuditLog {
         (state.seq, state.head)
     }
 
+    /// Lines that are on the disk, with all that they name.
+    pub fn synced(&self) -> u64 {
+        self.lock().synced
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        self.shared.lock()
+    }
+}
+
+impl Drop for AuditLog {
+    fn drop(&mut self) {
+        self.lock().closing = true;
+        self.shared.changed.notify_one();
+        if let Some(thread) = self.syncing.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that brings the audit log to the disk ended early");
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is to be brought to the disk, and up to which line.
+struct Unsynced {
+    evidence: Vec<PathBuf>,
+    lines: File,
+    up_to: u64,
+}
+
+impl Unsynced {
+    fn of(state: &mut State) -> io::Result<Unsynced> {
+        let lines = state.file.try_clone()?;
+        Ok(Unsynced { evidence: std::mem::take(&mut state.unsynced), lines, up_to: state.seq })
+    }
+
+    /// Evidence first: a line that counts as synced names nothing that could be lost.
+    fn sync(&self, folder: &Path) -> io::Result<()> {
+        for path in &self.evidence {
+            match File::open(path) {
+                Ok(file) => file.sync_data()?,
+                // Rotated away in the meantime.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if !self.evidence.is_empty() {
+            sync_folder(&folder.join(EVIDENCE))?;
+        }
+        self.lines.sync_data()
+    }
+}
+
+/// Until the log is closed. Where the disk fails, nothing more is written, and so there are no more tunnels.
+fn keep_synced(shared: &Shared, folder: &Path, time: Duration) {
+    loop {
+        let waits = |state: &mut State| state.synced == state.seq && !state.closing;
+        let state = shared.changed.wait_while(shared.lock(), waits).unwrap_or_else(PoisonError::into_inner);
+        if state.synced == state.seq {
+            return;
+        }
+        // Others come meanwhile.
+        let waited = shared.changed.wait_timeout_while(state, time, |state| !state.closing);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let unsynced = Unsynced::of(&mut state);
+        drop(state);
+        let synced = unsynced.and_then(|unsynced| unsynced.sync(folder).map(|()| unsynced.up_to));
+        let mut state = shared.lock();
+        match synced {
+            Ok(up_to) => state.synced = up_to,
+            Err(error) => {
+                tracing::error!(%error, "the audit log cannot be brought to the disk");
+                state.broken = true;
+                return;
+            }
+        }
     }
 }
 
@@ -221,18 +367,6 @@ fn named_evidence(file: &Path) -> io::Result<BTreeSet<Sha256Digest>> {
     let text = fs::read(file)?;
     let lines = text.split(|b| *b == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
     Ok(lines.map(|line| line.evidence).collect())
-}
-
-/// A file that is there keeps what it has. It appears whole or not at all.
-fn once(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if path.exists() {
-        return Ok(());
-    }
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    fs::write(&partial, bytes)?;
-    fs::rename(partial, path)
 }
 
 /// What stands behind the last newline.

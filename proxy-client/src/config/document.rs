@@ -6,13 +6,14 @@ use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use proxy_core::duration::{Period, Timeout};
+use proxy_core::duration::{DurationError, Period, Timeout};
 use proxy_core::net::Addr;
 use proxy_core::telemetry::{Format, Level};
 use serde::Deserialize;
 use toml::Spanned;
 
 use super::ConfigError;
+use crate::audit::Sync;
 
 /// A file of many guests is a few KiB.
 const MAX_FILE_BYTES: usize = 1 << 20;
@@ -102,6 +103,23 @@ pub(super) struct AuditTable {
     pub(super) folder: PathBuf,
     pub(super) file_mib: Option<NonZeroU32>,
     pub(super) files: Option<NonZeroU32>,
+    pub(super) sync: Option<SyncWord>,
+}
+
+/// `each line`, or a time.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct SyncWord(pub(super) Sync);
+
+impl TryFrom<String> for SyncWord {
+    type Error = DurationError;
+
+    fn try_from(text: String) -> Result<SyncWord, DurationError> {
+        match text.as_str() {
+            "each line" => Ok(SyncWord(Sync::EachLine)),
+            text => text.parse::<Period>().map(|period| SyncWord(Sync::Within(period.get()))),
+        }
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,19 +1,21 @@
 //! `evident-client explain`: why a bundle is refused, down to the byte or the log entry, without a network.
 //!
 //! Everything that the verdict says, and under it for each fatal finding where seen and wanted part; what was booted, where the bundle
-//! holds an event log; and, with the guest's files behind `--`, which machine would give the launch digest that was seen.
+//! holds an event log; and which machine or command line would give the launch digest that was seen: from the files that the policy
+//! names, or from those behind `--`.
 
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser};
-use ratls::appraise::{AttestationResult, Finding, Severity};
+use ratls::appraise::{AttestationResult, Severity};
+use ratls::policy::AppraisalPolicy;
 use ratls::time::UnixTime;
-use ratls::verify::VerifyError;
 use serde_json::json;
 
 use super::measure::{MeasureArgs, measure};
+use super::parting::details;
 use super::{EXIT_USAGE, Output, look, policy};
 
 /// Explain offline why a bundle is refused
@@ -62,22 +64,29 @@ pub fn explain(args: &ExplainArgs) -> Output {
         Ok(looked) => looked,
         Err(output) => return output,
     };
-    let details = details(&result, refused.as_ref());
+    let details = details(&result, refused.as_ref(), &loaded.policy);
     let boot: Vec<String> = look::boot(&result)
         .map(|boot| boot.sentences().into_iter().map(|said| format!("{}: {}", said.subject, said.text)).collect())
         .unwrap_or_default();
     let machine = launch.map(|args| machine(&result, args));
+    let near = near(&result, &loaded.policy);
     let stdout = if args.json {
         let details: Vec<_> = details.iter().map(|(id, text)| json!({"id": id, "detail": text})).collect();
-        let all = json!({"result": result.to_json(), "details": details, "booted": boot, "launch": machine});
+        let all = json!({"result": result.to_json(), "details": details, "booted": boot, "launch": machine, "launch_near": near});
         format!("{all:#}\n")
     } else {
-        text(&result, &details, &boot, machine.as_deref())
+        text(&result, &details, &boot, near.as_deref(), machine.as_deref())
     };
     Output { stdout, coloured: None, stderr: String::new(), exit: result.exit_code() }
 }
 
-fn text(result: &AttestationResult, details: &[(&str, String)], boot: &[String], machine: Option<&str>) -> String {
+fn text(
+    result: &AttestationResult,
+    details: &[(&str, String)],
+    boot: &[String],
+    near: Option<&str>,
+    machine: Option<&str>,
+) -> String {
     let mut out = result.to_string();
     let mut section = |heading: &str, lines: Vec<String>| {
         if !lines.is_empty() {
@@ -89,6 +98,7 @@ fn text(result: &AttestationResult, details: &[(&str, String)], boot: &[String],
     };
     section("Where it parts", details.iter().map(|(id, detail)| format!("{id}  {detail}")).collect());
     section("What was booted", boot.to_vec());
+    section("The launch digest, from the policy's files", near.into_iter().map(str::to_owned).collect());
     section(
         "The launch digest, from these files",
         machine.into_iter().flat_map(str::lines).map(str::to_owned).collect(),
@@ -96,47 +106,20 @@ fn text(result: &AttestationResult, details: &[(&str, String)], boot: &[String],
     out
 }
 
-/// For each fatal finding whose values can be laid side by side, where they part.
-fn details(result: &AttestationResult, refused: Option<&VerifyError>) -> Vec<(&'static str, String)> {
-    let mut all = Vec::new();
-    if let Some(VerifyError::ReportData { seen, wanted }) = refused
-        && let Some(parts) = parting(seen, wanted)
-    {
-        all.push(("R_FRESH", format!("REPORT_DATA {parts}")));
+/// What would have to differ for a reference of the policy to give the digest that was refused: the machine, or a slip in the command
+/// line.
+fn near(result: &AttestationResult, policy: &AppraisalPolicy) -> Option<String> {
+    let refused = |finding: &&ratls::appraise::Finding| finding.id() == "R_LD" && finding.severity() == Severity::Fatal;
+    result.findings().iter().find(refused)?;
+    let measured = result.evidence()?.report().report().measurement();
+    let references = policy.references();
+    if references.launches().is_empty() {
+        return None;
     }
-    for finding in result.findings().iter().filter(|finding| finding.severity() == Severity::Fatal) {
-        all.extend(nearest(finding).map(|detail| (finding.id(), detail)));
-    }
-    all
-}
-
-/// Against the accepted value that is nearest.
-fn nearest(finding: &Finding) -> Option<String> {
-    let wanted = finding.wanted().split(" or ").filter_map(|wanted| Some((differing(finding.seen(), wanted)?, wanted)));
-    let (_, wanted) = wanted.min_by_key(|(count, _)| *count)?;
-    Some(format!("{} {}", finding.subject(), parting(finding.seen(), wanted)?))
-}
-
-fn bytes(text: &str) -> Option<Vec<u8>> {
-    (text.len() >= 16).then(|| hex::decode(text).ok())?
-}
-
-fn differing(seen: &str, wanted: &str) -> Option<usize> {
-    let (seen, wanted) = (bytes(seen)?, bytes(wanted)?);
-    (seen.len() == wanted.len()).then(|| seen.iter().zip(&wanted).filter(|(a, b)| a != b).count())
-}
-
-/// `differs first at byte 3: seen 0a, wanted 0b; 1 of 48 bytes differ`.
-fn parting(seen: &str, wanted: &str) -> Option<String> {
-    let count = differing(seen, wanted).filter(|count| *count > 0)?;
-    let (seen, wanted) = (bytes(seen)?, bytes(wanted)?);
-    let (at, (a, b)) = seen.iter().zip(&wanted).enumerate().find(|(_, (a, b))| a != b)?;
-    let of = seen.len();
-    let hint = match count * 2 > of {
-        true => ", as between digests of different things",
-        false => ": a slip of the pen?",
-    };
-    Some(format!("differs first at byte {at}: seen {a:02x}, wanted {b:02x}; {count} of {of} bytes differ{hint}"))
+    let found = references.explain(measured).or_else(|| references.explain_line(measured));
+    Some(found.unwrap_or_else(|| {
+        "neither another machine nor a slip in the command line explains it: a file differs".to_owned()
+    }))
 }
 
 /// What `measure` says of these files against the digest that was seen.
@@ -151,28 +134,4 @@ fn machine(result: &AttestationResult, args: MeasureArgs) -> String {
 
 fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_laid_side_by_side() {
-        let (seen, wanted) = ("00".repeat(47) + "0a", "00".repeat(48));
-        let said = "differs first at byte 47: seen 0a, wanted 00; 1 of 48 bytes differ: a slip of the pen?";
-        assert_eq!(parting(&seen, &wanted).unwrap(), said);
-        assert!(parting(&"aa".repeat(48), &wanted).unwrap().ends_with("as between digests of different things"));
-    }
-
-    #[test]
-    fn what_is_no_two_values_of_one_length_is_not_compared() {
-        for (seen, wanted) in
-            [("2", "0"), ("00", "01"), (&"00".repeat(48)[..], &"00".repeat(32)[..]), ("text", "other")]
-        {
-            assert_eq!(parting(seen, wanted), None, "{seen} {wanted}");
-        }
-        let same = "00".repeat(48);
-        assert_eq!(parting(&same, &same), None);
-    }
 }

@@ -71,7 +71,8 @@ pub(crate) fn boot(result: &AttestationResult) -> Option<Boot> {
 /// Of evidence, what stays the same from one connection to the next.
 pub(crate) fn facts_of_result(result: &AttestationResult) -> Facts {
     // These are of one connection, one launch or one moment.
-    const PASSING: &[&str] = &["report_data", "at", "good until", "channel", "identity"];
+    // What was booted is compared by its meaning.
+    const PASSING: &[&str] = &["report_data", "at", "good until", "channel", "identity", "instance", "booted"];
     let mut facts = Facts::default();
     for (name, value) in result.seen().into_iter().filter(|(name, _)| !PASSING.contains(name)) {
         facts.add(name, value);

@@ -174,7 +174,11 @@ fn ovmf(args: &MeasureArgs, file: &Path) -> Result<Measured, MeasureError> {
         what: machine.to_string(),
         machine: Some(machine),
         coverage: launch.coverage(Enforcement::Claimed),
-        differs: differs.and_then(|wanted| launch.explain(&Machines::one(machine), &wanted)),
+        differs: differs.and_then(|wanted| {
+            let machines = Machines::one(machine);
+            let line = || launch.explain_line(&machines, args.append.as_deref().unwrap_or_default(), &wanted);
+            launch.explain(&machines, &wanted).or_else(|| line().map(|line| vec![line]))
+        }),
     })
 }
 
@@ -305,7 +309,7 @@ fn written(measured: &Measured, args: &MeasureArgs) -> Output {
         (Some(true), _) => notes.push_str("  expected      equal\n"),
         (Some(false), Some(found)) => notes.push_str(&format!("  expected      not equal: {}\n", would_match(found))),
         (Some(false), None) => notes.push_str(
-            "  expected      not equal, and no other number or type of vCPUs explains it: a file or the command line differs\n",
+            "  expected      not equal, and neither another number or type of vCPUs nor a slip in the command line explains it: a file or the command line differs\n",
         ),
     }
     Output { stdout: format!("{}\n", measured.digest), coloured: None, stderr: notes, exit }

@@ -15,6 +15,7 @@ pub mod verify;
 
 pub(crate) mod input;
 mod look;
+mod parting;
 mod pieces;
 mod reference_files;
 

@@ -3,10 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ratls::digest::Sha256Digest;
 use ratls::endorsement::TrustAnchors;
 use ratls::endorsement::roots::AnchorError;
-use ratls::policy::{AppraisalPolicy, MAX_POLICY_BYTES, PolicyError};
+use ratls::policy::{AppraisalPolicy, MAX_POLICY_BYTES, PolicyError, ReferenceFiles};
 use serde_json::json;
 
 use super::input::{self, ReadFileError};
@@ -43,6 +42,8 @@ pub struct CheckArgs {
 pub struct LoadedPolicy {
     pub policy: AppraisalPolicy,
     pub anchors: TrustAnchors,
+    /// The files that its references were computed from, by the names that they have there.
+    pub computed_from: Vec<(String, PathBuf)>,
 }
 
 /// Why a policy cannot be used: always the operator's to mend, before anything was contacted.
@@ -61,45 +62,49 @@ pub enum LoadError {
     Root { policy: PathBuf, key: &'static str, root: PathBuf, source: AnchorError },
 }
 
-/// A policy for an archive: its text, and the roots that it names, each under its key. Files of its references can be gigabytes; of
-/// those the folder is kept in which they were.
+/// A policy for an archive: its text, and the roots that it names, each under its key. Files of its references can be gigabytes: they
+/// are named, and where they are.
 #[derive(Clone, Debug)]
 pub struct PolicyText {
     pub text: String,
     pub files: Vec<(&'static str, Vec<u8>)>,
+    pub references: Vec<(String, PathBuf)>,
 }
 
 const SIMULATOR: &str = "roots.simulator";
 const GCE_FIRMWARE: &str = "gcp.endorsement_root";
-const FOLDER: &str = "folder";
-/// Longer paths Linux does not take.
-const MAX_PATH_BYTES: usize = 4096;
 
 /// Reads a policy file, and the roots and the files of references that it may name, relative to the policy's own folder.
 pub fn load(path: &Path) -> Result<LoadedPolicy, LoadError> {
-    assemble(&text(path)?, path, &mut FolderFiles::beside(path), |_, name| beside(path, name))
+    let mut files = FolderFiles::beside(path);
+    let mut loaded = assemble(&text(path)?, path, &mut files, |_, name| beside(path, name))?;
+    loaded.computed_from = files.used().into_iter().map(|name| (name.to_owned(), beside(path, name))).collect();
+    Ok(loaded)
 }
 
-/// The same files for an archive.
+/// A policy that was loaded from there, for an archive.
+pub fn kept(path: &Path, loaded: &LoadedPolicy) -> Result<PolicyText, LoadError> {
+    Ok(PolicyText { references: loaded.computed_from.clone(), ..text_of(path)? })
+}
+
+/// Its text, and the roots that it names.
 pub fn text_of(path: &Path) -> Result<PolicyText, LoadError> {
     let text = text(path)?;
-    let mut files = named(&parse(&text, path)?)
+    let policy = parse(&text, path)?;
+    let files = named(&policy)
         .into_iter()
         .map(|(key, name)| Ok((key, root_file(path, key, &beside(path, name))?)))
         .collect::<Result<Vec<_>, LoadError>>()?;
-    let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let folder = whole.parent().unwrap_or(Path::new("/"));
-    files.push((FOLDER, folder.as_os_str().as_encoded_bytes().to_vec()));
-    Ok(PolicyText { text, files })
+    Ok(PolicyText { text, files, references: Vec::new() })
 }
 
-/// A policy of an archive: `SHA256.toml`, and `SHA256.KEY` for each file that it names.
-pub fn load_archived(folder: &Path, digest: Sha256Digest) -> Result<LoadedPolicy, LoadError> {
-    let archived = |key: &str| folder.join(format!("{digest}.{key}"));
-    let path = archived("toml");
-    let original = input::read(&archived(FOLDER), MAX_PATH_BYTES).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let mut references = FolderFiles::beside(&Path::new(&original.unwrap_or_default()).join("policy.toml"));
-    assemble(&text(&path)?, &path, &mut references, |key, _| archived(key))
+/// A policy of an archive; `references` has its files, and `root` says where a root is that it names under a key.
+pub(crate) fn load_kept(
+    path: &Path,
+    references: &mut dyn ReferenceFiles,
+    root: impl Fn(&str) -> PathBuf,
+) -> Result<LoadedPolicy, LoadError> {
+    assemble(&text(path)?, path, references, |key, _| root(key))
 }
 
 fn beside(policy: &Path, name: &str) -> PathBuf {
@@ -116,7 +121,7 @@ fn named(policy: &AppraisalPolicy) -> Vec<(&'static str, &str)> {
 fn assemble(
     text: &str,
     path: &Path,
-    references: &mut FolderFiles,
+    references: &mut dyn ReferenceFiles,
     find: impl Fn(&'static str, &str) -> PathBuf,
 ) -> Result<LoadedPolicy, LoadError> {
     let mut policy = parse(text, path)?;
@@ -131,7 +136,7 @@ fn assemble(
         };
         anchors = added.map_err(|source| LoadError::Root { policy: path.to_owned(), key, root, source })?;
     }
-    Ok(LoadedPolicy { policy, anchors })
+    Ok(LoadedPolicy { policy, anchors, computed_from: Vec::new() })
 }
 
 /// The built-in roots, and a simulator's where its file is given on the command line.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use ratls::appraise::AttestationResult;
-use ratls::measured_boot::diff::diff as boot_diff;
+use ratls::measured_boot::diff::{Change as BootChange, Difference, diff as boot_diff, summary};
 use serde_json::json;
 
 use super::diff::{self, Facts};
@@ -87,26 +87,35 @@ pub async fn diff(args: &DiffArgs) -> Output {
         );
     }
     let changes = old.facts.compare(&new.facts);
-    let booted: Vec<String> = match (old.boot(), new.boot()) {
-        (Some(a), Some(b)) => boot_diff(&a, &b).iter().map(ToString::to_string).collect(),
-        _ => Vec::new(),
-    };
+    let booted = booted(&old, &new);
     let simulated = [&old, &new].iter().any(|side| side.result.as_ref().is_some_and(AttestationResult::simulated));
     let stdout = if args.json {
         let mut all = diff::to_json(&changes);
-        all["booted"] = json!(booted);
+        all["booted"] = json!(booted.iter().map(ToString::to_string).collect::<Vec<_>>());
         all["simulated"] = json!(simulated);
         format!("{all:#}\n")
     } else {
         let mark = if simulated { format!("{}\n", ratls::appraise::SIMULATED) } else { String::new() };
-        let mut text = format!("{mark}{}", diff::text(&changes));
-        if !booted.is_empty() {
-            text.push_str("what was booted\n");
-            booted.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
-        }
-        text
+        let summary = if booted.is_empty() { String::new() } else { format!("{}\n\n", summary(&booted)) };
+        format!("{mark}{summary}{}", diff::text(&changes))
     };
     Output { stdout, coloured: None, stderr: String::new(), exit: 0 }
+}
+
+/// What was booted, in terms of meaning, where both sides have a log of it. The registers know the firmware by the name that it gives
+/// itself; the launch measurement knows its bytes.
+fn booted(old: &Side, new: &Side) -> Vec<Difference> {
+    let (Some(a), Some(b)) = (old.boot(), new.boot()) else { return Vec::new() };
+    let mut all = boot_diff(&a, &b);
+    let measured = |side: &Side| Some(*side.result.as_ref()?.evidence()?.report().report().measurement());
+    if let (Some(one), Some(other)) = (measured(old), measured(new))
+        && one != other
+    {
+        all.retain(|difference| difference.subject != "firmware");
+        let words = "measured at launch is another one, or the number or type of vCPUs".to_owned();
+        all.insert(0, Difference { subject: "firmware", change: BootChange::Changed(words) });
+    }
+    all
 }
 
 struct Side {

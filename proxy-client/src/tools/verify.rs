@@ -124,7 +124,7 @@ fn subject(args: &VerifyArgs) -> String {
 fn judge(args: &VerifyArgs, now: UnixTime) -> Result<AttestationResult, VerifyFilesError> {
     let loaded = args.policy.as_deref().map(policy::load).transpose()?;
     let (policy, anchors) = match loaded {
-        Some(LoadedPolicy { policy, anchors }) => (Some(policy), anchors),
+        Some(LoadedPolicy { policy, anchors, .. }) => (Some(policy), anchors),
         None => (None, TrustAnchors::amd()),
     };
     match &args.bundle {

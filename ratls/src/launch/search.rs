@@ -194,6 +194,7 @@ pub enum Difference {
     NoKernelHashes,
     NoInitrd,
     EmptyCmdline,
+    CommandLine(String),
 }
 
 impl fmt::Display for Difference {
@@ -208,6 +209,7 @@ impl fmt::Display for Difference {
             Difference::NoKernelHashes => f.write_str("no kernel measured (kernel-hashes off)"),
             Difference::NoInitrd => f.write_str("no initrd"),
             Difference::EmptyCmdline => f.write_str("an empty command line"),
+            Difference::CommandLine(line) => write!(f, "command line = {line:?}"),
         }
     }
 }

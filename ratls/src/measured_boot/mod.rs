@@ -8,6 +8,7 @@
 //! keys          whose keys Secure Boot has
 //! stub          sections of a unified kernel image, boot phases
 //! words         a Boot in sentences
+//! unexplained   which event, left out, would make a log lead to a register
 //! diff          what differs between two boots, in terms of meaning
 //! ```
 //!
@@ -22,6 +23,7 @@ pub mod keys;
 mod read;
 pub mod registers;
 pub mod stub;
+pub mod unexplained;
 pub mod words;
 
 use std::fmt;

@@ -119,6 +119,19 @@ impl EventLogRules {
         self.ima.is_some()
     }
 
+    /// Command lines that are accepted.
+    pub fn lines(&self) -> &[Pattern] {
+        &self.command_lines
+    }
+    /// Commands of grub that are accepted.
+    pub fn grub_texts(&self) -> &[Pattern] {
+        self.grub_commands.these()
+    }
+    /// Values that the variables of a pattern may have.
+    pub fn variables(&self) -> &Values {
+        &self.variables
+    }
+
     /// Whether something is said of the kernel's command line.
     pub(crate) fn names_lines(&self) -> bool {
         !self.command_lines.is_empty() || !self.command_line_digests.is_empty()

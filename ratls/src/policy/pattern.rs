@@ -119,6 +119,77 @@ impl Pattern {
     }
 }
 
+impl Pattern {
+    /// How far a text follows the pattern: the bytes of it that do, and what the pattern has from there on. For people who ask why a
+    /// text does not match; it spends the budget as matching does.
+    pub fn follows(&self, text: &str, listed: &Values, budget: &mut Budget) -> (usize, String) {
+        let mut best = (0, self.text.clone());
+        if text.len() <= MAX_TEXT {
+            far(&self.pieces, text, 0, listed, &mut Bindings::new(), budget, &mut best);
+        }
+        best
+    }
+}
+
+/// As [`fits`], noting the furthest place.
+fn far(
+    pieces: &[Piece],
+    text: &str,
+    at: usize,
+    listed: &Values,
+    bindings: &mut Bindings,
+    budget: &mut Budget,
+    best: &mut (usize, String),
+) {
+    let rest_of = |pieces: &[Piece]| -> String {
+        let word = |piece: &Piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::Variable(name) => format!("${{{name}}}"),
+        };
+        pieces.iter().map(word).collect()
+    };
+    let mut note = |at: usize, wanted: String| {
+        if at >= best.0 {
+            *best = (at, wanted);
+        }
+    };
+    let Some((first, rest)) = pieces.split_first() else {
+        note(at, String::new());
+        return;
+    };
+    let left = text.get(at..).unwrap_or_default();
+    match first {
+        Piece::Text(wanted) => {
+            let same = wanted.chars().zip(left.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
+            let missing = wanted.get(same..).unwrap_or_default();
+            note(at + same, format!("{missing}{}", rest_of(rest)));
+            if missing.is_empty() && budget.spend() {
+                far(rest, text, at + same, listed, bindings, budget, best);
+            }
+        }
+        Piece::Variable(name) => {
+            note(at, rest_of(pieces));
+            let longest = left.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '=')).unwrap_or(left.len());
+            let ends: Vec<usize> =
+                left.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= longest).collect();
+            for value in ends.into_iter().rev().filter_map(|end| left.get(..end)) {
+                let known = bindings.get(name).is_none_or(|bound| bound == value);
+                let allowed = listed.get(name).is_none_or(|values| values.iter().any(|v| v == value));
+                if !budget.spend() {
+                    return;
+                }
+                if known && allowed {
+                    let fresh = bindings.insert(name.clone(), value.to_owned()).is_none();
+                    far(rest, text, at + value.len(), listed, bindings, budget, best);
+                    if fresh {
+                        bindings.remove(name);
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// Texts side by side are one.
 fn push_text(pieces: &mut Vec<Piece>, text: &str) {
     match pieces.last_mut() {
@@ -225,6 +296,17 @@ mod tests {
         }
         assert!(Pattern::parse(&(0..17).map(|i| format!("${{v{i}}} ")).collect::<String>()).is_err());
         assert_eq!(Pattern::parse("ro $x {y}").unwrap().exact(), Some("ro $x {y}"));
+    }
+
+    #[test]
+    fn a_text_that_does_not_match_is_told_how_far_it_does() {
+        let far = |pattern: &str, text: &str| {
+            Pattern::parse(pattern).unwrap().follows(text, &Values::new(), &mut Budget::new())
+        };
+        assert_eq!(far("root=/dev/vda1 ro", "root=/dev/vda2 ro"), (13, "1 ro".to_owned()));
+        assert_eq!(far("/vmlinuz-${v} ro quiet", "/vmlinuz-6.8 rw quiet"), (14, "o quiet".to_owned()));
+        assert_eq!(far("a ${v} b ${v}", "a 1 b 2"), (6, "${v}".to_owned()));
+        assert_eq!(far("ro", "ro init=/bin/sh"), (2, String::new()));
     }
 
     #[test]

@@ -140,6 +140,13 @@ impl LaunchReference {
         let (launch, machines) = self.search.as_ref()?;
         launch.explain(machines, measured)
     }
+
+    /// The command line with which `measured` would match, where it is one slip away from the reference's; see
+    /// [`OvmfLaunch::explain_line`].
+    pub fn explain_line(&self, measured: &Measurement) -> Option<Difference> {
+        let (launch, machines) = self.search.as_ref()?;
+        launch.explain_line(machines, self.cmdline.as_deref()?, measured)
+    }
 }
 
 impl<'r> LaunchFound<'r> {

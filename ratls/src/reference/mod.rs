@@ -9,6 +9,7 @@
 mod authenticode;
 mod boot;
 mod dsse;
+mod grub;
 mod launch;
 mod proof;
 mod rebuild;
@@ -18,6 +19,7 @@ mod verity;
 pub use authenticode::{PeError, PeImage};
 pub use boot::BootReference;
 pub use dsse::{Envelope, EnvelopeError, KeyError, MAX_ENVELOPE_BYTES, TrustedKey};
+pub use grub::{GrubBoot, ScriptError, commands as grub_commands};
 pub use launch::{CmdlineError, LaunchFound, LaunchNames, LaunchReference, Standing, Userspace, cmdline_value};
 pub use proof::{Artefact, BinaryProof, Expected, NotRebuilt, Part, Rebuild, SourceProof};
 pub use rebuild::{RebuildError, Rebuilder, Rebuilders, own_build};

@@ -35,6 +35,8 @@ pub struct Guest {
     pub loader: Loader,
     pub secure_boot: bool,
     pub command_line: String,
+    /// As in the kernel's name.
+    pub version: String,
     /// What stands for the bytes of the kernel; another text is another kernel.
     pub kernel: String,
     pub initrd: String,
@@ -45,9 +47,6 @@ pub const ROOT_HASH: &str = "5e1f0c39d41e6c3f8e2f6a6d51c2a4d7b9e80f1273645546a7b
 const SHIM_IMAGE: &[u8] = b"simulated shim";
 const GRUB_IMAGE: &[u8] = b"simulated GRUB";
 const GRUB_CONFIG: &[u8] = b"search.fs_uuid simulated root\n";
-const KERNEL_FILE: &str = "/vmlinuz-6.12.0-simulated";
-/// What GRUB runs beside the command that hands on the command line.
-pub const GRUB_COMMANDS: [&str; 2] = ["search.fs_uuid 5e1f0c39 root", "initrd /initrd.img-6.12.0-simulated"];
 /// Owner of the entries in an emulated machine's signature databases.
 const OWNER: u128 = 0x77FA_9ABD_0359_4D32_BD60_28F4_E78F_784B;
 
@@ -65,6 +64,7 @@ impl Guest {
             command_line: format!(
                 "root=/dev/mapper/root ro systemd.verity_root_data=LABEL=root roothash={ROOT_HASH} quiet"
             ),
+            version: "6.12.0-simulated".to_owned(),
             kernel: "simulated kernel 6.12".to_owned(),
             initrd: "simulated initrd".to_owned(),
         }
@@ -77,7 +77,7 @@ impl Guest {
             (".osrel", "ID=simulated\n".to_owned()),
             (".cmdline", self.command_line.clone()),
             (".initrd", self.initrd.clone()),
-            (".uname", "6.12.0-simulated".to_owned()),
+            (".uname", self.version.clone()),
         ]
     }
 
@@ -95,7 +95,16 @@ impl Guest {
 
     /// The command line as GRUB hands it on: with the kernel's file before it.
     pub fn grub_command_line(&self) -> String {
-        format!("{KERNEL_FILE} {}", self.command_line)
+        format!("{} {}", self.kernel_file(), self.command_line)
+    }
+
+    /// What GRUB runs beside the command that hands on the command line.
+    pub fn grub_commands(&self) -> [String; 2] {
+        ["search.fs_uuid 5e1f0c39 root".to_owned(), format!("initrd /initrd.img-{}", self.version)]
+    }
+
+    fn kernel_file(&self) -> String {
+        format!("/vmlinuz-{}", self.version)
     }
 
     /// What it measured, from reset to the kernel's first instruction.
@@ -148,6 +157,8 @@ impl Guest {
     }
 
     fn grub_events(&self) -> Vec<Event> {
+        let (kernel_file, initrd_file) = (&self.kernel_file(), &format!("/initrd.img-{}", self.version));
+        let [search, initrd] = self.grub_commands();
         let command_line = self.grub_command_line();
         let mut events = vec![
             application("\\EFI\\BOOT\\BOOTX64.EFI", SHIM_IMAGE),
@@ -162,13 +173,13 @@ impl Guest {
         events.extend([
             application("\\EFI\\BOOT\\grubx64.efi", GRUB_IMAGE),
             grub_file("(hd0,gpt1)/EFI/debian/grub.cfg", GRUB_CONFIG),
-            grub_text("grub_cmd", GRUB_COMMANDS[0]),
+            grub_text("grub_cmd", &search),
             grub_text("grub_cmd", &format!("linux {command_line}")),
-            grub_file(KERNEL_FILE, self.kernel.as_bytes()),
-            application(KERNEL_FILE, self.kernel.as_bytes()),
+            grub_file(kernel_file, self.kernel.as_bytes()),
+            application(kernel_file, self.kernel.as_bytes()),
             grub_text("kernel_cmdline", &command_line),
-            grub_text("grub_cmd", GRUB_COMMANDS[1]),
-            grub_file("/initrd.img-6.12.0-simulated", self.initrd.as_bytes()),
+            grub_text("grub_cmd", &initrd),
+            grub_file(initrd_file, self.initrd.as_bytes()),
             stub_initrd(self.initrd.as_bytes()),
         ]);
         events

@@ -1,6 +1,5 @@
 //! Rules about what an emulated guest boots: its configuration by digests, its programs by digests or by files in hand.
 
-use simulator::boot::guest::GRUB_COMMANDS;
 use simulator::boot::log::{Event, kind};
 use simulator::boot::{Firmware, Guest, Loader, pe};
 use simulator::tpm::objects::Bank;
@@ -94,7 +93,7 @@ fn event_log(guest: &Guest, rules: &str) -> String {
         Loader::Unified => text.push_str(&format!("kernel_command_line = {:?}\n", guest.command_line)),
         Loader::Grub => {
             text.push_str(&format!("kernel_command_line = {:?}\n", guest.grub_command_line()));
-            text.push_str(&format!("grub_commands = {GRUB_COMMANDS:?}\n"));
+            text.push_str(&format!("grub_commands = {:?}\n", guest.grub_commands()));
             text.push_str(&format!("mok = {:?}\n", digests(&|event| event.pcr == 14)));
         }
     }

@@ -11,6 +11,7 @@
 //! aws       with and without NitroTPM, and documents that are not this guest's
 //! ima       the kernel's list of files, asked for by a policy
 //! matrix    every deployment against every attack, in one table
+//! explained  `policy diff` and `explain`: down to the version, the byte, the entry of the log
 //! direct    SNPGuard and microCVM: the launch digest, computed from files
 //! held      files and a policy beside them         booted  rules about what an emulated guest boots
 //! cases     each deployment with everything that its user may hold
@@ -29,6 +30,7 @@ mod aws;
 mod booted;
 mod cases;
 mod direct;
+mod explained;
 mod guest;
 mod held;
 mod ima;

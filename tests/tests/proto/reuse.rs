@@ -162,7 +162,7 @@ fn pooled(server: &Liar) -> Arc<Guest> {
         addresses: vec![server.address.into()],
         server_name: Some("guest.example".into()),
         policy_file: "policy.toml".into(),
-        policy: LoadedPolicy { policy, anchors: anchors() },
+        policy: LoadedPolicy { policy, anchors: anchors(), computed_from: vec![] },
         listen: None,
         token: None,
         client_certificate: None,

@@ -86,6 +86,14 @@ impl Account {
         Account { outcomes, wrong_lines, kernel_listed, line, unread_line }
     }
 
+    pub(super) fn unexpected(&self) -> Vec<usize> {
+        let of = |outcome: &Outcome| match outcome {
+            Outcome::Unexpected(events) => events.clone(),
+            Outcome::Matched | Outcome::Ignored | Outcome::Open(_) => Vec::new(),
+        };
+        self.outcomes.values().flat_map(of).collect()
+    }
+
     pub(super) fn outcome(&self, pcr: u8) -> &Outcome {
         self.outcomes.get(&pcr).unwrap_or(&Outcome::Ignored)
     }

@@ -26,11 +26,11 @@ use serde_json::{Map, Value, json};
 use super::judge::Judge;
 use super::levels::{Component, Cover, Matched, Named};
 use super::result::AttestationResult;
-use crate::evidence::event_log::EventLog;
+use crate::evidence::event_log::{Event, EventLog};
 use crate::evidence::ima::ImaList;
 use crate::evidence::tpm::PcrValues;
 use crate::measured_boot::{Boot, ReadLog};
-use crate::policy::EventLogRules;
+use crate::policy::{AppraisalPolicy, EventLogRules, ImageReference};
 use crate::reference::{BootReference, Expected, Rebuild};
 use crate::verify::VerifiedEvidence;
 use account::Account;
@@ -78,6 +78,19 @@ impl AttestationResult {
     /// What was booted, by the event log and the registers that were quoted; `None` where nothing of it came.
     pub fn booted(&self) -> Option<Boot> {
         read(records(self.evidence()?)?).map(|(_, boot)| boot)
+    }
+
+    /// Events of the log that rules of the policy refuse because none of them names them (`L_EVENT`).
+    pub fn unexpected_events(&self, policy: &AppraisalPolicy) -> Vec<Event> {
+        let found = || {
+            let (log, boot) = read(records(self.evidence()?)?)?;
+            let images: Vec<_> = policy.references().images().iter().map(ImageReference::expected).collect();
+            let references = policy.references();
+            let held = Held { files: references.boot(), images: &images, rebuilds: references.rebuilds() };
+            let numbers = Account::of(policy.event_log()?, held, log, &boot).unexpected();
+            Some(log.events().iter().filter(|event| numbers.contains(&event.number())).cloned().collect())
+        };
+        found().unwrap_or_default()
     }
 
     /// What rules of `[event_log]` would have to name for exactly this boot to be accepted; `None` where there is no log of it.

@@ -40,6 +40,14 @@ pub const fn reset_value(bank: Bank, pcr: u8) -> PcrValue {
     PcrValue::filled(bank, if matches!(pcr, 17..=22) { 0xFF } else { 0 })
 }
 
+/// Where the replay of a register begins.
+pub fn start_value(log: &EventLog, bank: Bank, pcr: u8) -> PcrValue {
+    match startup_locality(log) {
+        Some(locality) if pcr == 0 => started_at(bank, locality),
+        _ => reset_value(bank, pcr),
+    }
+}
+
 impl Replay {
     /// `None` where the log has no digests of the bank.
     pub fn of(log: &EventLog, bank: Bank) -> Option<Replay> {
