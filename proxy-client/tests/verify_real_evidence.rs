@@ -349,3 +349,71 @@ fn any_flipped_byte_of_a_report_is_refused() {
         refused(&format!("byte {offset}"), &output);
     }
 }
+
+/// The hardware-signed report that came with all its launch inputs as digests, under a policy that names those.
+#[test]
+fn a_report_with_its_launch_inputs_is_recomputed_and_judged_l2_with_the_reason() {
+    let test = "a_report_with_its_launch_inputs_is_recomputed_and_judged_l2_with_the_reason";
+    let Some(cases) = cases(test) else { return };
+    let case = cases.iter().find(|case| case.name == "milan-v3-vcek-a20e02a2").unwrap();
+    let bytes = fs::read(evidence().unwrap().join("launch/sev_snp_attestation.bin")).unwrap();
+    let start = bytes.windows(16).position(|w| w == b"{\"os_image_hash\"").unwrap();
+    let mut stream = serde_json::Deserializer::from_slice(&bytes[start..]).into_iter::<Value>();
+    let config = stream.next().unwrap().unwrap();
+    let inputs: Value = serde_json::from_str(config["sev_snp_measurement"].as_str().unwrap()).unwrap();
+    let section = |s: &Value| format!("{{ gpa = {}, size = {}, type = {} }}", s["gpa"], s["size"], s["section_type"]);
+    let sections: Vec<_> = inputs["ovmf_sections"].as_array().unwrap().iter().map(section).collect();
+    let policy = format!(
+        "version = 1\nprofiles = [\"snp\"]\nidentity = \"any\"\n[snp]\nsigning_keys = [\"vcek\"]\nsmt = \"allow\"\n\
+         minimum_tcb.milan = {{ bl = 1, tee = 0, snp = 1, ucode = 1 }}\n[[reference]]\nkind = \"launch\"\nfirmware_digest = {}\n\
+         layout = {{ reset_eip = {}, hash_table = {}, sections = [{}] }}\nkernel_sha256 = {}\ninitrd_sha256 = {}\ncmdline = {}\n\
+         kernel_hashes = \"enforced by this firmware\"\nvmm = [\"qemu\"]\nvcpus = [{}]\nvcpu_types = [{}]\n\
+         verity_key = \"dstack.rootfs_hash\"\n",
+        inputs["ovmf_hash"],
+        inputs["sev_es_reset_eip"],
+        inputs["sev_hashes_table_gpa"],
+        sections.join(", "),
+        inputs["kernel_hash"],
+        inputs["initrd_hash"],
+        inputs["base_cmdline"],
+        inputs["vcpus"],
+        inputs["vcpu_type"],
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("policy.toml").display().to_string();
+    let (vek, issuer, report) = (case.path("vek.der"), case.path("issuer.der"), case.path("report.bin"));
+    let judged = |policy: &str, more: &[&str]| {
+        fs::write(&file, policy).unwrap();
+        let args = ["--snp-report", &report, "--cert", &vek, &issuer, "--policy", &file];
+        run_at(case.at(), &[&args[..], more].concat())
+    };
+    let output = judged(&policy, &["--json"]);
+    let json = json(&output);
+    assert_eq!((output.exit, &json["verdict"], &json["simulated"]), (0, &"accepted".into(), &false.into()), "{json:#}");
+    for part in ["firmware", "boot", "kernel", "userspace"] {
+        let cell = &json["levels_if_fresh"][part];
+        assert_eq!((&cell["level"], &cell["anchor"]), (&2.into(), &"amd-sp".into()), "{part}: {json:#}");
+        let why = cell["why"].as_str().unwrap();
+        assert!(
+            why.contains("the digest equals the one you pinned; give ") && why.contains(" to reach L3"),
+            "{part}: {why}"
+        );
+        // A file is of no connection.
+        assert_eq!(json["levels"][part]["level"], 0, "{part}: {json:#}");
+    }
+    let shown = judged(&policy, &[]).stdout;
+    assert!(shown.contains("◑ L2 amd-sp  ◑ L2 amd-sp  ◑ L2 amd-sp  ◑ L2 amd-sp"), "{shown}");
+    assert!(shown.contains("give the firmware file"), "{shown}");
+
+    // Another kernel, and the search has no other machine that explains it; another number of vCPUs, and it has.
+    let other = policy.replacen("kernel_sha256 = \"dd", "kernel_sha256 = \"de", 1);
+    assert_ne!(other, policy);
+    let output = judged(&other, &[]);
+    assert!(
+        output.exit == 3 && output.stdout.contains("R_LD") && !output.stdout.contains("it would match"),
+        "{output:?}"
+    );
+    let vcpus = inputs["vcpus"].as_u64().unwrap();
+    let output = judged(&policy.replace(&format!("vcpus = [{vcpus}]"), &format!("vcpus = [{}]", vcpus + 4)), &[]);
+    assert!(output.exit == 3 && output.stdout.contains(&format!("it would match with vcpus = {vcpus}")), "{output:?}");
+}

@@ -26,6 +26,7 @@ mod judge;
 mod launch;
 pub mod levels;
 mod platform_json;
+mod platform_words;
 mod result;
 mod snp;
 mod strip;

@@ -157,7 +157,12 @@ fn named(cell: &Cell) -> String {
         Component::Kernel => "the kernel",
         Component::Userspace => "the userspace",
     };
-    if cell.level() < Level::L2 { name.to_owned() } else { format!("{name} ({})", cell.level()) }
+    match cell.level() {
+        level if level < Level::L2 => name.to_owned(),
+        // Seen once is not known to be right.
+        level if cell.is_learned() => format!("{name} ({level}, learned)"),
+        level => format!("{name} ({level})"),
+    }
 }
 
 pub(super) fn summary_lines(f: &mut impl Write, levels: &Levels, signed: Signed) -> fmt::Result {

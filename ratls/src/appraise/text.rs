@@ -176,6 +176,22 @@ impl AttestationResult {
         }
     }
 
+    /// Whose connection, and when hardware signed; with the words that programs get.
+    fn channel_words(&self) -> String {
+        let channel = match self.channel {
+            Channel::Exporter => "this TLS connection",
+            Channel::Key => "the TLS key alone",
+            Channel::None => "none, evidence in a file",
+        };
+        let (signed, freshness) = match self.hw_freshness() {
+            Freshness::Connect => ("after it began", "connect"),
+            Freshness::Within => ("within the policy's time", "within"),
+            Freshness::Stale => ("nobody knows when", "stale"),
+            Freshness::None => ("for no connection", "none"),
+        };
+        format!("{channel} ({}); hardware signed {signed} ({freshness})", self.channel.as_str())
+    }
+
     /// What the evidence holds, by name; empty where none of it can be believed. Not escaped.
     pub fn seen(&self) -> Vec<(&'static str, String)> {
         let Some(evidence) = &self.evidence else { return Vec::new() };
@@ -184,7 +200,13 @@ impl AttestationResult {
         let mut rows = Vec::new();
         let mut row = |name, value: String| rows.push((name, value));
         row("profile", format!("{}, {}, report version {}", evidence.profile(), vek.product(), report.version()));
-        row("channel", format!("{}, hardware signed: {}", self.channel.as_str(), self.hw_freshness().as_str()));
+        row("channel", self.channel_words());
+        if let Some(tpm) = evidence.tpm() {
+            row("vtpm", super::platform_words::vtpm(tpm));
+        }
+        for (name, text) in super::platform_words::machine(evidence) {
+            row(name, text);
+        }
         row("identity", self.identity.as_str().to_owned());
         row("measurement", report.measurement().to_string());
         row("report_data", report.report_data().to_string());

@@ -129,7 +129,14 @@ impl Boot {
             let version = version.map(|version| format!(", version {}", shown(version))).unwrap_or_default();
             say(all, "kernel", true, format!("The kernel is {}{version}.", file(&kernel)));
         }
+        let mut loaded: Vec<File> = Vec::new();
         for initrd in self.initrds() {
+            // What grub read, the EFI stub measures again.
+            if !loaded.iter().any(|known| known.digest == initrd.digest) {
+                loaded.push(initrd);
+            }
+        }
+        for initrd in loaded {
             say(all, "initrd", true, format!("The initrd is {}.", file(&initrd)));
         }
         if let Some(line) = self.command_line() {
@@ -194,8 +201,11 @@ impl Boot {
             say(all, "registers", true, text.to_owned());
             return;
         }
+        // The kernel fills it while the guest runs, and keeps a list of its own.
+        let logged = |pcr: u8| pcr != IMA_PCR || self.register(IMA_PCR).is_some_and(|register| register.events > 0);
         let list = |holds: &dyn Fn(&State) -> bool| {
-            let found = self.registers.iter().filter(|register| holds(&register.state)).map(|r| r.pcr.to_string());
+            let found = self.registers.iter().filter(|register| logged(register.pcr) && holds(&register.state));
+            let found = found.map(|r| r.pcr.to_string());
             found.collect::<Vec<_>>().join(", ")
         };
         let confirmed = list(&|state| matches!(state, State::Confirmed | State::ConfirmedWithPhases(_)));
@@ -228,6 +238,9 @@ impl Boot {
         self.files.iter().filter(loaded).cloned().collect()
     }
 }
+
+/// Of Linux's IMA.
+const IMA_PCR: u8 = 10;
 
 const WRITES: &str = "a String can be written to";
 

@@ -29,9 +29,10 @@ pub use initrd::Initrd;
 /// From QEMU's start until the proxy in the guest serves. A quarter of a minute on an idle machine with two cores.
 pub const BOOT: Duration = Duration::from_secs(170);
 
-/// OVMF with support for TPM 2.0, of Debian's package `ovmf`.
-const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
-const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
+/// OVMF with support for TPM 2.0, of Debian's package `ovmf`. This build, unlike that of 4 MiB, has the metadata of SEV, so that it has a
+/// launch digest.
+pub const FIRMWARE: &str = "/usr/share/OVMF/OVMF_CODE.fd";
+const VARIABLES: &str = "/usr/share/OVMF/OVMF_VARS.fd";
 
 /// Debian's stock kernel and the modules that the guest needs, where `cargo xtask setup` puts them.
 #[derive(Clone, Debug)]

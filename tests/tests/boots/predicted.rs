@@ -1,5 +1,7 @@
 //! What the guest measured, against what its files and its quote-worthy registers say: predicted before it starts.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use evident_tests::boot::{Booted, Launch};
 use ratls::evidence::event_log::{EventLog, EventType};
@@ -11,12 +13,15 @@ use ratls::reference::{BootReference, Part, PeImage};
 const BANK: Bank = Bank::Sha256;
 /// What `-m` gives the guest.
 const MEMORY: u32 = 1024 << 20;
+/// A file of the kernel as the firmware gets it.
+pub(crate) const KERNEL_IN_HAND: &str = "vmlinuz-as-handed-over";
 
 /// Registers that hang on the guest's files alone.
 pub(crate) struct Predicted {
     kernel: PcrValue,
     initrd: PcrValue,
     command_line: String,
+    patched: Vec<u8>,
     pcr4: PcrValue,
     pcr9: PcrValue,
     reference: BootReference,
@@ -40,7 +45,7 @@ impl Predicted {
         reference.add(Part::Kernel, "vmlinuz, as QEMU hands it over", &patched);
         reference.add(Part::Initrd, "initrd", &initrd);
         let initrd = BANK.hash(&[&initrd]);
-        Ok(Predicted { kernel, initrd, command_line, pcr4, pcr9, reference })
+        Ok(Predicted { kernel, initrd, command_line, patched, pcr4, pcr9, reference })
     }
 
     pub(crate) fn pcr4(&self) -> String {
@@ -58,6 +63,20 @@ impl Predicted {
              [event_log]\nkernel_command_line = \"{}\"\nkernel = \"{}\"\ninitrd = \"{}\"\nsecure_boot = \"not required\"\n",
             self.pcr4, self.pcr9, self.command_line, self.kernel, self.initrd
         )
+    }
+
+    /// The same guest by its files, which are in this folder: firmware, kernel, initrd. Secure Boot is off, and has no keys.
+    pub(crate) fn rules_of_files(&self, folder: &Path, firmware: &str) -> Result<String> {
+        std::fs::write(folder.join(KERNEL_IN_HAND), &self.patched)?;
+        let nothing = ratls::crypto::sha256(&[]);
+        let keys = ["PK", "KEK", "db", "dbx"].map(|name| format!("{name} = \"{nothing}\"\n")).concat();
+        Ok(format!(
+            "[gcp]\npcr0 = \"not compared\"\n\n[event_log]\nkernel_command_line = \"{}\"\nsecure_boot = \"not required\"\n\n\
+             [event_log.secure_boot_keys]\n{keys}\n[[reference]]\nkind = \"launch\"\nfirmware = \"{firmware}\"\nvmm = [\"qemu\"]\n\
+             vcpus = [1]\nvcpu_types = [\"EPYC-v4\"]\n\n[[reference]]\nkind = \"boot\"\nkernel = \"{KERNEL_IN_HAND}\"\n\
+             initrd = \"initrd\"\n",
+            self.command_line
+        ))
     }
 
     /// Everything that the guest's TPM, firmware and kernel wrote down.

@@ -271,6 +271,10 @@ impl Cell {
         }
     }
 
+    /// Its digest equals one that was seen once, and that nobody has compared with what it should be.
+    pub fn is_learned(&self) -> bool {
+        matches!(self.ground(), Ground::Digest(Provenance::Learned))
+    }
     pub(super) fn ground(&self) -> &Ground {
         &self.ground
     }
