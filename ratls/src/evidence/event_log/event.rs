@@ -1,6 +1,7 @@
 //! One event: which register, which type it claims, which digests were extended, and the data beside them.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::evidence::tpm::{Bank, PcrValue};
 
@@ -12,7 +13,8 @@ pub struct Event {
     pub(super) kind: EventType,
     pub(super) sha256: Option<PcrValue>,
     pub(super) sha384: Option<PcrValue>,
-    pub(super) data: Box<[u8]>,
+    /// Shared by the copies of a log with one bank's digests.
+    pub(super) data: Arc<[u8]>,
 }
 
 impl Event {
