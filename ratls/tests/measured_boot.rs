@@ -8,6 +8,7 @@ use ratls::evidence::tpm::Bank;
 use ratls::measured_boot::diff::{diff, summary};
 use ratls::measured_boot::unexplained::{Slip, slip};
 use ratls::measured_boot::{Boot, LineSource, State, Technology};
+use ratls::reference::Unified;
 use shared::logs::{COMMAND_LINE, Log, good, utf16};
 
 fn interpret(log: &Log) -> Boot {
@@ -146,6 +147,19 @@ fn an_override_of_the_command_line_is_seen() {
     assert_eq!(boot.command_lines().len(), 2);
     assert_eq!(boot.command_lines()[0].source, LineSource::Override);
     assert!(words(&boot).contains("init stands in it: a shell without a password is the first program."));
+}
+
+#[test]
+fn an_override_leads_to_the_register_that_is_foretold_and_without_one_it_is_untouched() {
+    let own = unified(&[(".cmdline", COMMAND_LINE)]);
+    let text = [utf16("init=/bin/sh"), vec![0, 0]].concat();
+    let overridden = own.clone().event(12, EventType::IPL, &text);
+    for bank in [Bank::Sha256, Bank::Sha384] {
+        let holds = |log: &Log| log.pcrs(bank)[&12];
+        assert_eq!(holds(&overridden), Unified::pcr12(bank, Some("init=/bin/sh")));
+        assert_ne!(holds(&overridden), Unified::pcr12(bank, Some("init=/bin/s")));
+        assert_eq!(holds(&own), Unified::pcr12(bank, None));
+    }
 }
 
 #[test]

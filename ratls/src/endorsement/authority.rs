@@ -10,6 +10,8 @@ use super::signed::{Hierarchy, SignedError};
 use crate::time::UnixTime;
 
 pub(super) const AZURE_VTPM_2023: &[u8] = include_bytes!("roots/azure-vtpm-2023.der");
+/// Of older machines. It vouches for other devices of Microsoft's too; the rules for an AK's certificate tell them apart.
+pub(super) const MICROSOFT_DEVICES_2021: &[u8] = include_bytes!("roots/microsoft-devices-2021.der");
 pub(super) const GCE_EK_AK: &[u8] = include_bytes!("roots/gce-ek-ak.der");
 pub(super) const GCE_TPM_EK_V1: &[u8] = include_bytes!("roots/gce-tpm-ek-v1.der");
 pub(super) const AWS_NITRO_G1: &[u8] = include_bytes!("roots/aws-nitro-g1.der");
@@ -107,6 +109,7 @@ impl Authority {
     pub(super) fn built_in() -> Vec<Self> {
         [
             (AZURE_VTPM_2023, Place::AzureVtpm),
+            (MICROSOFT_DEVICES_2021, Place::AzureVtpm),
             (GCE_EK_AK, Place::GceVtpm),
             (GCE_TPM_EK_V1, Place::GceVtpm),
             (AWS_NITRO_G1, Place::NitroTpm),
@@ -124,11 +127,12 @@ mod tests {
     #[test]
     fn roots_are_the_ones_that_the_clouds_published() {
         let fingerprints =
-            [AZURE_VTPM_2023, GCE_EK_AK, GCE_TPM_EK_V1, AWS_NITRO_G1].map(|der| sha256(&[der]).to_string());
+            [AZURE_VTPM_2023, MICROSOFT_DEVICES_2021, GCE_EK_AK, GCE_TPM_EK_V1, AWS_NITRO_G1].map(|der| sha256(&[der]).to_string());
         assert_eq!(
             fingerprints,
             [
                 "e6c596b17f8ffefba5c300f714cfb1260c6028704ecf7becc4ab5018efb00e95",
+                "8c2bb9144d4970c94fb8105cc5d860a58e2e675eb360fdd8c14b30833aaaec1d",
                 "594759594b9b61524f6c8ef668f7177f7b9066bc0674f2f49fe9e052be78beb2",
                 "9bd5285f8fb18502a7947e621ffd470266f49fcd3b73e19a190f690ad32a7caf",
                 "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b",

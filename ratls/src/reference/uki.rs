@@ -1,4 +1,5 @@
-//! What PCR 11 holds after a unified kernel image was started: from its sections, and from the phases that systemd passed.
+//! What PCR 11 and 12 hold after a unified kernel image was started: from its sections and the phases that systemd passed, and from
+//! the command line that was given in place of its own.
 //!
 //! systemd, docs/TPM2_PCR_MEASUREMENTS.md; `systemd-measure calculate` is the second opinion in tests.
 
@@ -42,5 +43,15 @@ impl Unified {
             named.extended(bank.hash(&[content]).as_bytes())
         });
         phases.iter().fold(after, |value, phase| value.extended(bank.hash(&[phase.as_bytes()]).as_bytes()))
+    }
+
+    /// PCR 12 from reset, where nothing but a command line overrode the image: untouched without one. The stub measures it as
+    /// firmware hands it over, in UTF-16 with its NUL (systemd, docs/TPM2_PCR_MEASUREMENTS.md).
+    pub fn pcr12(bank: Bank, command_line: Option<&str>) -> PcrValue {
+        let zero = PcrValue::filled(bank, 0);
+        command_line.map_or(zero, |text| {
+            let measured: Vec<u8> = text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+            zero.extended(bank.hash(&[&measured]).as_bytes())
+        })
     }
 }
