@@ -288,6 +288,36 @@ fn each_line_can_be_on_the_disk_before_its_connection_carries_a_byte() {
 }
 
 #[test]
+fn a_line_that_would_be_too_long_is_one_connections_end_and_not_the_logs() {
+    let case = Case::new();
+    let log = case.open(ROOMY);
+    let bundle = batch(1).remove(0);
+    let result = judged(&bundle, &case.policy);
+    let long = "a".repeat(70_000);
+    let error = log.append("llm.example", &long, case.policy.digest(), &bundle, &result).unwrap_err();
+    assert!(format!("{error:?}").contains("too long"), "{error:?}");
+    case.write(&log, &batch(2));
+    drop(log);
+    assert_eq!(case.verify(None).exit, 0);
+}
+
+#[test]
+fn evidence_that_a_crash_left_half_written_is_written_again() {
+    let case = Case::new();
+    let bundles = batch(1);
+    let log = case.open(ROOMY);
+    case.write(&log, &bundles);
+    drop(log);
+    let file = std::fs::read_dir(case.folder.path().join("evidence")).unwrap().next().unwrap().unwrap().path();
+    std::fs::write(&file, b"").unwrap();
+    assert_ne!(case.verify(None).exit, 0);
+    let log = case.open(ROOMY);
+    case.write(&log, &bundles);
+    drop(log);
+    assert_eq!(case.verify(None).exit, 0);
+}
+
+#[test]
 fn a_policy_that_was_not_kept_judges_nothing() {
     let case = Case::new();
     let log = AuditLog::open(case.folder.path(), ROOMY).unwrap();

@@ -22,6 +22,7 @@ use ratls::wire::control::{Close, CloseCode};
 use ratls::wire::frame::{FrameType, Header};
 use ratls::wire::limits::FRAME_HEADER;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::framing::Framed;
@@ -404,7 +405,8 @@ impl<'a> Watch<'a> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Error> {
         let mut this = self.project();
         loop {
-            ready!(this.timer.as_mut().poll(cx));
+            // Outside of the task's budget: traffic that uses it up must not keep the timer from being seen.
+            ready!(Pin::new(&mut unconstrained(this.timer.as_mut())).poll(cx));
             let now = Instant::now();
             let accepted = this.traffic.accepted.load(Ordering::Relaxed);
             let accept_by = this.limits.accept_by.filter(|_| !accepted);

@@ -329,6 +329,29 @@ async fn the_lifetime_ends_a_tunnel_however_busy_it_is() {
     app.await.unwrap();
 }
 
+/// Each frame is a write of its own, so every poll ends because the task's budget is used up.
+#[tokio::test]
+async fn frames_of_one_byte_do_not_hide_the_lifetime() {
+    let ends = Instant::now() + Duration::from_millis(300);
+    let (mut app, far, relay) = by_hand(1 << 20, RelayLimits { idle: None, ends, accept_by: None }).await;
+    let (mut from, mut to) = tokio::io::split(far);
+    to.write_all(&encode(FrameType::Accept, &accept())).await.unwrap();
+    let frames = encode(FrameType::Data, b"x").repeat(20_000);
+    let flood = tokio::spawn(async move { while to.write_all(&frames).await.is_ok() {} });
+    let reader = tokio::spawn(async move {
+        let mut sink = vec![0; 1 << 16];
+        while app.read(&mut sink).await.is_ok_and(|n| n > 0) {}
+    });
+    let close = tokio::spawn(async move { from.read_to_end(&mut Vec::new()).await });
+    let error = aborted(relay).await;
+    assert_eq!(error.get_ref().and_then(|e| e.downcast_ref()), Some(&LimitReached::Lifetime));
+    assert!(Instant::now() < ends + Duration::from_secs(4), "long after its end");
+    for task in [flood, reader] {
+        task.await.unwrap();
+    }
+    close.await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn an_upstream_that_does_not_read_stops_the_application() {
     let Whole { mut app, upstream, client, guest } = whole().await;

@@ -72,7 +72,7 @@ fn keep_file(folder: &Path, from: &mut dyn Read) -> io::Result<Sha256Digest> {
     }
     let digest = hash.finish();
     let path = folder.join(FILES).join(digest.to_string());
-    if path.exists() {
+    if hash_of(&path).is_ok_and(|kept| kept == digest) {
         fs::remove_file(partial)?;
     } else {
         to.sync_all()?;
@@ -135,9 +135,10 @@ impl ReferenceFiles for Kept {
     }
 }
 
-/// A file that is there keeps what it has. It appears whole or not at all; on the disk before it has its name, if that is asked.
+/// A file that has these bytes stays as it is. It appears whole or not at all; on the disk before it has its name, if that is asked.
 pub(super) fn once(path: &Path, bytes: &[u8], synced: bool) -> io::Result<()> {
-    if path.exists() {
+    // What a crash of the machine left half-written under its name is written again.
+    if fs::read(path).is_ok_and(|kept| kept == bytes) {
         return Ok(());
     }
     let mut partial = path.as_os_str().to_owned();

@@ -4,7 +4,7 @@
 //! its newline. What a verdict was made of can so be found again, and no line can be changed, taken out or put in without
 //! every later one showing it. That lines were cut off at the end, only somebody who noted the head elsewhere can tell.
 
-use ratls::appraise::{AttestationResult, Finding, Severity};
+use ratls::appraise::{AttestationResult, Severity};
 use ratls::binding::Bind32;
 use ratls::bundle::Bundle;
 use ratls::crypto::sha256;
@@ -100,10 +100,15 @@ pub(super) fn join(archived: &[u8], own: &OwnPart, at: UnixTime, ak_witnessed: b
     Some(bundle)
 }
 
-/// The ids that decided, in the order of the findings.
+/// The ids that decided, each once, in the order of the findings.
 pub(super) fn fatal(result: &AttestationResult) -> Vec<String> {
-    let fatal = result.findings().iter().filter(|finding| finding.severity() == Severity::Fatal);
-    fatal.map(Finding::id).map(str::to_owned).collect()
+    let mut ids: Vec<String> = Vec::new();
+    for finding in result.findings().iter().filter(|finding| finding.severity() == Severity::Fatal) {
+        if !ids.iter().any(|id| id == finding.id()) {
+            ids.push(finding.id().to_owned());
+        }
+    }
+    ids
 }
 
 pub(super) fn digest(line: &[u8]) -> Sha256Digest {

@@ -195,25 +195,34 @@ impl AuditLog {
             connection,
             ak_witnessed: bundle.witnessed_ak,
         };
-        let written = self.write(&mut state, &line, evidence, &archived);
+        let failed = |source| AuditError::Io { folder: self.folder.clone(), source };
+        let text = serde_json::to_vec(&line).map_err(|error| failed(error.into()))?;
+        // What one guest makes too long ends with that guest: nothing was written, and the log goes on.
+        if text.len() > MAX_LINE {
+            return Err(failed(io::Error::other("a line of the audit log would be too long")));
+        }
+        let written = self.write(&mut state, text, line.seq, evidence, &archived);
         if written.is_err() {
             state.broken = true;
         }
-        written.map_err(|source| AuditError::Io { folder: self.folder.clone(), source })
+        written.map_err(failed)
     }
 
-    fn write(&self, state: &mut State, line: &Line, evidence: Sha256Digest, archived: &[u8]) -> io::Result<()> {
-        let mut text = serde_json::to_vec(line)?;
-        if text.len() > MAX_LINE {
-            return Err(io::Error::other("a line of the audit log would be too long"));
-        }
+    fn write(
+        &self,
+        state: &mut State,
+        mut text: Vec<u8>,
+        seq: u64,
+        evidence: Sha256Digest,
+        archived: &[u8],
+    ) -> io::Result<()> {
         // Evidence first: a line never names what is not there.
         if !state.archived.contains(&evidence) {
             self.archive(state, evidence, archived)?;
         }
         let length = u64::try_from(text.len()).unwrap_or(u64::MAX) + 1;
         if state.bytes > 0 && state.bytes + length > self.bounds.file_bytes {
-            self.rotate(state, line.seq)?;
+            self.rotate(state, seq)?;
             // Pruning may have taken what this line names.
             self.archive(state, evidence, archived)?;
         }
@@ -243,6 +252,7 @@ impl AuditLog {
 
     /// Closes the file under the number of the line that comes next, and lets the oldest go.
     fn rotate(&self, state: &mut State, next: u64) -> io::Result<()> {
+        Unsynced::of(state)?.sync(&self.folder)?;
         state.file.sync_all()?;
         fs::rename(self.folder.join(CURRENT), self.folder.join(format!("audit-{next:012}.jsonl")))?;
         state.file = OpenOptions::new().create_new(true).append(true).open(self.folder.join(CURRENT))?;

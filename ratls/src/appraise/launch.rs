@@ -28,8 +28,8 @@ pub(super) const fn provenance(origin: DigestOrigin) -> Provenance {
 /// its own ([`cloud`]).
 pub(super) fn digest(judge: &mut Judge<'_>, policy: &AppraisalPolicy, evidence: &VerifiedEvidence) {
     let measured = evidence.report().report().measurement();
-    let accepted = [policy.references().accepted_launches(), policy.snp().measurements.clone()].concat();
-    if policy.launch(measured).is_some() || (accepted.is_empty() && cloud::asks_for_endorsement(policy, evidence)) {
+    let own = !policy.snp().measurements.is_empty() || policy.references().speaks_of_launches();
+    if policy.launch(measured).is_some() || (!own && cloud::asks_for_endorsement(policy, evidence)) {
         return;
     }
     if policy.snp().signer_suffices {
@@ -44,6 +44,7 @@ pub(super) fn digest(judge: &mut Judge<'_>, policy: &AppraisalPolicy, evidence: 
         "this guest does not run what the policy names; after an intended update, put the new digest into the policy"
             .to_owned()
     });
+    let accepted = [policy.references().accepted_launches(), policy.snp().measurements.clone()].concat();
     let wanted = match accepted.as_slice() {
         [] => "one of a platform whose endorsement the policy accepts".to_owned(),
         accepted => one_of(accepted),

@@ -58,6 +58,7 @@ impl GceFirmwareRefusal {
 pub struct VerifiedGceEndorsement {
     endorsement: GceEndorsement,
     simulated: bool,
+    not_after: UnixTime,
 }
 
 impl VerifiedGceEndorsement {
@@ -67,6 +68,10 @@ impl VerifiedGceEndorsement {
     /// True where the path ends in the root of a simulator: then nothing is proven.
     pub fn simulated(&self) -> bool {
         self.simulated
+    }
+    /// When the first certificate of the path ends.
+    pub fn not_after(&self) -> UnixTime {
+        self.not_after
     }
 }
 
@@ -95,7 +100,7 @@ pub fn verify_gce_endorsement(
     let path = none.path(&signer, Rules { place: Place::GceFirmware, use_of_cas: None }, anchors, now)?;
     crypto::verify(Scheme::RsaPssSha256, &key, endorsement.signed_bytes(), endorsement.signature())
         .map_err(|_| GceFirmwareRefusal::Signature)?;
-    let verified = VerifiedGceEndorsement { endorsement, simulated: path.simulated };
+    let verified = VerifiedGceEndorsement { endorsement, simulated: path.simulated, not_after: path.not_after };
     if let Some((memory, name)) = memory {
         memory.firmware.keep(name, &verified, now, path.not_after);
     }

@@ -141,7 +141,9 @@ impl VerifiedEvidence {
     /// Until when every certificate holds that the evidence rests on.
     pub fn not_after(&self) -> UnixTime {
         let vek = self.report().vek().not_after();
-        self.tpm().and_then(VerifiedTpm::not_after).map_or(vek, |tpm| tpm.min(vek))
+        let tpm = self.tpm().and_then(VerifiedTpm::not_after);
+        let firmware = self.parts.gce_endorsement().map(|endorsement| endorsement.not_after());
+        [tpm, firmware].into_iter().flatten().fold(vek, UnixTime::min)
     }
     /// The time that validity was judged at.
     pub fn at(&self) -> UnixTime {

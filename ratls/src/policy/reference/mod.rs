@@ -138,7 +138,7 @@ impl References {
     }
 
     /// Whether a launch digest can match anything here.
-    pub(super) fn speaks_of_launches(&self) -> bool {
+    pub(crate) fn speaks_of_launches(&self) -> bool {
         self.wanted.iter().any(|(_, w)| {
             matches!(w, Wanted::Launch(_) | Wanted::Pages { .. } | Wanted::Igvm { .. } | Wanted::Digests { .. })
         })
