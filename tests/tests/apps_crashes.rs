@@ -10,15 +10,24 @@ use anyhow::{Context, Result, ensure};
 use evident_tests::wait::{self, PATIENCE};
 use evident_tests::{Client, Guest, Upstream};
 
-/// Sends without an end, until the peer is gone; reports how reading from the peer ended.
+/// Sends without an end, until the peer is gone; reports how that showed.
 fn endless(ends: mpsc::Sender<std::io::Result<usize>>) -> Result<Upstream> {
     Upstream::start("127.0.0.1:0", move |mut stream| {
         let mut reader = stream.try_clone()?;
-        let ends = ends.clone();
-        std::thread::spawn(move || ends.send(reader.read(&mut [0; 64])));
-        while stream.write_all(&[b'.'; 1024]).is_ok() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let reading = std::thread::spawn(move || reader.read(&mut [0; 64]));
+        let broken = loop {
+            match stream.write_all(&[b'.'; 1024]) {
+                Ok(()) => std::thread::sleep(Duration::from_millis(1)),
+                Err(error) => break error,
+            }
+        };
+        // A reset is told once, to whichever call is there first; to a write after an end of file it would be a broken pipe.
+        let end = match reading.join() {
+            Ok(Ok(0)) if broken.kind() == ErrorKind::ConnectionReset => Err(broken),
+            Ok(read) => read,
+            Err(_) => return Err(std::io::Error::other("the reader panicked")),
+        };
+        let _ = ends.send(end);
         Ok(())
     })
 }
