@@ -48,6 +48,9 @@ pub(crate) struct Load {
     /// Bytes in all, of `down` and `up`
     #[arg(long, default_value_t = 2_000_000_000)]
     pub(crate) bytes: u64,
+    /// Of `conn` and handshakes: each connection does one per this long, all at the same moment; 0 is one after the other
+    #[arg(long, default_value_t = 0)]
+    pub(crate) every_ms: u64,
 }
 
 /// What came of a load.
@@ -86,14 +89,14 @@ impl Load {
             running.spawn(async move {
                 let mut part = Outcome::default();
                 let result = match self.kind {
-                    Kind::Conn => repeat(until, &mut part, || request(to, "/1k")).await,
+                    Kind::Conn => self.repeat(started, &mut part, || request(to, "/1k")).await,
                     Kind::Http => kept(to, until, "/1k", &mut part).await,
                     Kind::Slow => kept(to, until, "/think/100", &mut part).await,
                     Kind::Events => events(to, self.seconds * 100, &mut part).await,
                     Kind::Down => down(to, share, &mut part).await,
                     Kind::Up => up(to, share, &mut part).await,
-                    Kind::HandshakeEvident => repeat(until, &mut part, || handshake(to, true)).await,
-                    Kind::HandshakeTls => repeat(until, &mut part, || handshake(to, false)).await,
+                    Kind::HandshakeEvident => self.repeat(started, &mut part, || handshake(to, true)).await,
+                    Kind::HandshakeTls => self.repeat(started, &mut part, || handshake(to, false)).await,
                     Kind::Idle => Ok(()),
                 };
                 part.errors += u64::from(result.is_err());
@@ -117,24 +120,30 @@ impl Load {
         all.latencies.sort_by(f64::total_cmp);
         Ok(all)
     }
-}
 
-async fn repeat<F: Future<Output = Result<()>>>(
-    until: Instant,
-    part: &mut Outcome,
-    once: impl Fn() -> F,
-) -> Result<()> {
-    while Instant::now() < until {
-        let begun = Instant::now();
-        match once().await {
-            Ok(()) => {
-                part.operations += 1;
-                part.latencies.push(begun.elapsed().as_secs_f64() * 1e6);
+    async fn repeat<F: Future<Output = Result<()>>>(
+        self,
+        started: Instant,
+        part: &mut Outcome,
+        once: impl Fn() -> F,
+    ) -> Result<()> {
+        let until = started + Duration::from_secs(self.seconds);
+        while Instant::now() < until {
+            let begun = Instant::now();
+            match once().await {
+                Ok(()) => {
+                    part.operations += 1;
+                    part.latencies.push(begun.elapsed().as_secs_f64() * 1e6);
+                }
+                Err(_) => part.errors += 1,
             }
-            Err(_) => part.errors += 1,
+            if self.every_ms > 0 {
+                let passed = u64::try_from(started.elapsed().as_millis())? / self.every_ms + 1;
+                tokio::time::sleep_until((started + Duration::from_millis(passed * self.every_ms)).into()).await;
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 async fn dial(to: SocketAddr) -> Result<TcpStream> {

@@ -38,7 +38,7 @@ fn columns(workload: &str) -> &'static [Column] {
         "events" => {
             &[("p50_us", "p50 µs", 0), ("p99_us", "p99 µs", 0), ("pair_us", "pair CPU µs", 0), ("errors", "errors", 0)]
         }
-        "handshake" => &[("server_us", "server CPU µs", 0), ("per_s", "per second", 0), ("errors", "errors", 0)],
+        "handshake" => &[("server_us", "server CPU µs", 0), ("p50_us", "p50 µs", 0), ("errors", "errors", 0)],
         _ => PER_OPERATION,
     }
 }
@@ -54,7 +54,8 @@ pub(crate) fn write(page: &Path, measured: &Measured) -> Result<()> {
          guest's process, which is counted as the guest's CPU.\n\n\
          A *pair* is `client (plain in) → TLS 1.3 → server (plain out) → upstream`, all on loopback of one machine. Runs are interleaved, {} rounds of \
          {} s, medians. CPU per operation is user and system time of both halves and moves least with noise; a rate on loopback is the cost of the whole \
-         chain, load and upstream with it. The peers verify a pinned certificate and attest nothing.\n",
+         chain, load and upstream with it. The peers verify a pinned certificate and attest nothing; a first connection to evident waits for its report, which \
+         the device is asked for at most ten times a second.\n",
         crate::proc::machine(),
         measured.rounds,
         measured.seconds,

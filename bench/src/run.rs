@@ -35,7 +35,7 @@ pub(crate) const WORKLOADS: [Workload; 8] = [
     },
     Workload {
         name: "handshake",
-        title: "First connections: full handshakes with the server half, 16 at a time",
+        title: "First connections: full handshakes with the server half, 16 at the same moment, ten times a second",
         kind: "handshake",
         connections: 16,
         of_server: true,
@@ -162,7 +162,12 @@ fn one(workload: &Workload, pair: &Pair, seconds: u64) -> Result<Quantities> {
     };
     let mut load = this()?;
     load.args(["load", &to.to_string(), "--kind", kind, "--connections", &workload.connections.to_string()]);
-    load.args(["--seconds", &seconds.to_string()]);
+    if workload.kind == "handshake" {
+        // As often as the device may be asked, so that all pairs see the same arrivals. Few for a tick of 10 ms: longer.
+        load.args(["--every-ms", "100", "--seconds", &(3 * seconds).to_string()]);
+    } else {
+        load.args(["--seconds", &seconds.to_string()]);
+    }
     if workload.kind == "idle" {
         return idle(load, pair, workload.connections);
     }

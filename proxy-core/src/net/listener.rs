@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 
 use super::stream::{LocalStream, Peer, prepare_tcp, resolve};
@@ -43,7 +43,7 @@ pub struct Listener {
 }
 
 enum Bound {
-    Tcp(TcpListener),
+    Tcp { listener: TcpListener, loopback: bool },
     Unix(UnixListener, SocketFile),
 }
 
@@ -62,7 +62,7 @@ impl Listener {
                     }
                     other => other,
                 };
-                Bound::Tcp(bound.map_err(|e| classify(addr, e))?)
+                bound.map_err(|e| classify(addr, e))?
             }
         };
         Ok(Listener { socket })
@@ -71,7 +71,7 @@ impl Listener {
     /// The address in use; with port 0 asked for, the port that the kernel chose.
     pub fn local_addr(&self) -> io::Result<Addr> {
         match &self.socket {
-            Bound::Tcp(listener) => Ok(listener.local_addr()?.into()),
+            Bound::Tcp { listener, .. } => Ok(listener.local_addr()?.into()),
             Bound::Unix(_, file) => Ok(Addr::Unix(file.path.clone())),
         }
     }
@@ -83,8 +83,11 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<(LocalStream, Peer)> {
         loop {
             let accepted = match &self.socket {
-                Bound::Tcp(listener) => listener.accept().await.map(|(stream, from)| {
-                    prepare_tcp(&stream);
+                Bound::Tcp { listener, loopback } => listener.accept().await.map(|(stream, from)| {
+                    // The options of the listener are for whom it expects.
+                    if from.ip().to_canonical().is_loopback() && !loopback {
+                        prepare_tcp(SockRef::from(&stream), from.ip());
+                    }
                     (LocalStream::Tcp(stream), Peer::from(from))
                 }),
                 Bound::Unix(listener, _) => {
@@ -103,16 +106,20 @@ impl Listener {
     }
 }
 
-fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_tcp(address: SocketAddr) -> io::Result<Bound> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
     socket.set_nonblocking(true)?;
+    prepare_tcp(SockRef::from(&socket), address.ip());
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(Bound::Tcp {
+        listener: TcpListener::from_std(socket.into())?,
+        loopback: address.ip().to_canonical().is_loopback(),
+    })
 }
 
 async fn bind_unix(addr: &Addr, path: &Path) -> Result<Bound, ListenError> {

@@ -1,14 +1,14 @@
 //! Connected local streams: reading, writing, dialling, and resetting.
 
 use std::fmt;
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
@@ -19,7 +19,7 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
 
-/// A connected stream, TCP (with nodelay and keepalive) or unix.
+/// A connected stream, TCP (with nodelay, and keepalive where the peer is on another machine) or unix.
 #[derive(Debug)]
 pub enum LocalStream {
     Tcp(TcpStream),
@@ -47,22 +47,33 @@ impl LocalStream {
         self.set_linger(None);
     }
 
-    /// Reads into several buffers with one call.
+    /// Reads into several buffers with one call. One that does not fill them has emptied the socket: the next waits for the
+    /// kernel's word, instead of asking once more.
     pub fn poll_read_vectored(&self, cx: &mut Context<'_>, slices: &mut [IoSliceMut<'_>]) -> Poll<io::Result<usize>> {
+        let room: usize = slices.iter().map(|slice| slice.len()).sum();
         loop {
+            let mut short = None;
+            let mut read = |result: io::Result<usize>| match result {
+                Ok(n) if 0 < n && n < room => {
+                    short = Some(n);
+                    Err(io::ErrorKind::WouldBlock.into())
+                }
+                other => other,
+            };
             let read = match self {
                 LocalStream::Tcp(stream) => {
                     ready!(stream.poll_read_ready(cx))?;
-                    stream.try_read_vectored(slices)
+                    stream.try_io(Interest::READABLE, || read((&*SockRef::from(stream)).read_vectored(slices)))
                 }
                 LocalStream::Unix(stream) => {
                     ready!(stream.poll_read_ready(cx))?;
-                    stream.try_read_vectored(slices)
+                    stream.try_io(Interest::READABLE, || read((&*SockRef::from(stream)).read_vectored(slices)))
                 }
             };
-            match read {
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                read => return Poll::Ready(read),
+            match (read, short) {
+                (_, Some(n)) => return Poll::Ready(Ok(n)),
+                (Err(e), None) if e.kind() == io::ErrorKind::WouldBlock => {}
+                (read, None) => return Poll::Ready(read),
             }
         }
     }
@@ -107,7 +118,9 @@ impl Leaving {
 
 impl From<TcpStream> for LocalStream {
     fn from(stream: TcpStream) -> Self {
-        prepare_tcp(&stream);
+        if let Ok(peer) = stream.peer_addr() {
+            prepare_tcp(SockRef::from(&stream), peer.ip());
+        }
         LocalStream::Tcp(stream)
     }
 }
@@ -118,12 +131,22 @@ impl From<UnixStream> for LocalStream {
     }
 }
 
-/// Nodelay and keepalive are wishes: a kernel that refuses one still gives a usable stream.
-pub(super) fn prepare_tcp(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
-    let keepalive =
-        TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
-    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+/// Options are wishes: a kernel that refuses one still gives a usable stream. Set on a listener, its connections have them.
+///
+/// Between two sockets of one machine there is no path to probe for a peer that vanished and none that congests: keepalive
+/// is for the others, and a system's choice of congestion control as well, which may pace what it sends by timers (BBR: a
+/// third of the CPU time of bulk data on loopback). Reno is on every kernel, and free for every user.
+pub(super) fn prepare_tcp(socket: SockRef<'_>, other: IpAddr) {
+    let _ = socket.set_tcp_nodelay(true);
+    if other.to_canonical().is_loopback() {
+        let _ = socket.set_tcp_congestion(b"reno");
+    } else {
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE_IDLE)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES);
+        let _ = socket.set_tcp_keepalive(&keepalive);
+    }
 }
 
 /// Who is on the other end of an accepted stream.
@@ -285,6 +308,8 @@ impl AsyncWrite for LocalStream {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use super::*;
     use crate::net::Listener;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -323,6 +348,62 @@ mod tests {
         b.abort();
         let error = a.read(&mut [0; 8]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn between_sockets_of_one_machine_nothing_is_probed_or_paced() {
+        for address in ["127.0.0.1:0", "0.0.0.0:0", "[::]:0"] {
+            let listener = Listener::bind(&address.parse().unwrap()).await.unwrap();
+            let Addr::Tcp(bound) = listener.local_addr().unwrap() else { panic!("a TCP listener") };
+            let target = Addr::loopback(bound.port());
+            let (client, accepted) = tokio::join!(connect(&target, soon()), listener.accept());
+            for stream in [client.unwrap(), accepted.unwrap().0] {
+                let LocalStream::Tcp(stream) = stream else { panic!("a TCP stream") };
+                let socket = SockRef::from(&stream);
+                assert!(socket.tcp_nodelay().unwrap(), "{address}");
+                assert!(socket.tcp_congestion().unwrap().starts_with(b"reno"), "{address}");
+            }
+        }
+        let (client, _accepted) = pair(&Addr::loopback(0)).await;
+        let LocalStream::Tcp(stream) = client else { panic!("a TCP stream") };
+        assert!(!SockRef::from(&stream).keepalive().unwrap());
+    }
+
+    #[test]
+    fn towards_other_machines_peers_are_probed_and_the_system_chooses_the_congestion_control() {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let chosen = socket.tcp_congestion().unwrap();
+        prepare_tcp(SockRef::from(&socket), "192.0.2.1".parse().unwrap());
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_congestion().unwrap(), chosen);
+    }
+
+    async fn read_vectored(stream: &LocalStream) -> Vec<u8> {
+        let (mut a, mut b) = ([0; 4], [0; 4]);
+        let mut slices = [IoSliceMut::new(&mut a), IoSliceMut::new(&mut b)];
+        let n = poll_fn(|cx| stream.poll_read_vectored(cx, &mut slices)).await.unwrap();
+        [a, b].concat()[..n].to_vec()
+    }
+
+    #[tokio::test]
+    async fn a_short_vectored_read_misses_neither_later_bytes_nor_an_end_that_was_there() {
+        let dir = tempfile::tempdir().unwrap();
+        for addr in [Addr::loopback(0), Addr::Unix(dir.path().join("s"))] {
+            let (mut writer, reader) = pair(&addr).await;
+            for bytes in [b"abc".as_slice(), b"12345678", b"de"] {
+                writer.write_all(bytes).await.unwrap();
+                assert_eq!(read_vectored(&reader).await, bytes);
+            }
+            let (next, ()) = tokio::join!(read_vectored(&reader), async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                writer.write_all(b"f").await.unwrap();
+                writer.shutdown().await.unwrap();
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            });
+            assert_eq!(next, b"f");
+            assert_eq!(read_vectored(&reader).await, b"");
+        }
     }
 
     #[tokio::test]
