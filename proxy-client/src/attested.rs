@@ -87,7 +87,8 @@ impl AttestedStream {
         let good_for = accepted.expires().as_secs().saturating_sub(result.at().as_secs());
         let statement = result.evidence().and_then(|evidence| evidence.statement());
         let facts = Box::new(Facts {
-            expires: Instant::now() + Duration::from_secs(u64::try_from(good_for).unwrap_or(0)),
+            // From the ClientHello, which was before that time: what the guest let pass meanwhile is not added.
+            expires: started + Duration::from_secs(u64::try_from(good_for).unwrap_or(0)),
             said: Arc::new(Said::of(result)),
             policy: result.policy_digest(),
             names: statement.map(|statement| statement.names.iter().cloned().collect()).unwrap_or_default(),

@@ -59,7 +59,6 @@ pub struct Guest {
     pub addresses: Vec<Addr>,
     /// Sent as SNI; routing only, it proves nothing.
     pub server_name: Option<String>,
-    pub policy_file: PathBuf,
     pub policy: LoadedPolicy,
     /// The port map of this guest.
     pub listen: Option<Addr>,
@@ -259,15 +258,13 @@ impl Config {
 
 impl Guest {
     fn from_flags(address: &Addr, args: &RunArgs) -> Result<Guest, ConfigError> {
-        let policy_file = args.policy.clone().ok_or(ConfigError::NoPolicy)?;
-        let policy = policy::load(&policy_file)?;
+        let policy = policy::load(args.policy.as_ref().ok_or(ConfigError::NoPolicy)?)?;
         let names = policy.policy.names().to_vec();
         Ok(Guest {
             label: address.to_string(),
             names,
             addresses: vec![address.clone()],
             server_name: None,
-            policy_file,
             policy,
             listen: None,
             token: args.token_file.as_deref().map(read_token).transpose()?,
@@ -285,8 +282,7 @@ impl Guest {
         if let Some(addr) = addresses.iter().find(|addr| matches!(addr, Addr::Tcp(tcp) if tcp.port() == 0)) {
             return Err(source.error(table.addresses.span(), "guest.addresses", format!("{addr} has port 0")));
         }
-        let policy_file = path(table.policy.as_ref());
-        let policy = policy::load(&policy_file)?;
+        let policy = policy::load(&path(table.policy.as_ref()))?;
         let names = match &table.names {
             None => policy.policy.names().to_vec(),
             Some(names) if names.as_ref().is_empty() => {
@@ -310,7 +306,6 @@ impl Guest {
             names,
             addresses: addresses.clone(),
             server_name: table.server_name.clone(),
-            policy_file,
             policy,
             listen: table.listen.clone(),
             token: table.token_file.as_deref().map(|file| read_token(&path(file))).transpose()?,
@@ -337,6 +332,7 @@ impl From<document::AuditTable> for Bounds {
         let or = |n: Option<NonZeroU32>, default: u32| n.map_or(default, NonZeroU32::get);
         Bounds {
             file_bytes: u64::from(or(table.file_mib, 64)) << 20,
+            evidence_bytes: u64::from(or(table.evidence_mib, 256)) << 20,
             files: usize::try_from(or(table.files, 16)).unwrap_or(usize::MAX),
             sync: table.sync.map_or(Sync::Within(Duration::from_secs(1)), |sync| sync.0),
         }

@@ -24,7 +24,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::time::{Instant, timeout_at};
 
 use crate::attested::{AttestedStream, Tls};
-use crate::audit::AuditLog;
+use crate::audit::{AuditLog, KeptPolicy};
 use crate::evidence::{self, AskError, Known};
 use crate::failed::{chain, evidence_missing, unreachable};
 use crate::open::OpenError;
@@ -61,11 +61,12 @@ pub struct Target {
     pub audit: Option<Witness>,
 }
 
-/// The audit log, and what it calls the guest.
+/// The audit log, what it calls the guest, and the policy that it has of it.
 #[derive(Clone)]
 pub struct Witness {
     pub log: Arc<AuditLog>,
     pub guest: String,
+    pub policy: KeptPolicy,
 }
 
 /// A connection that showed its evidence, whatever that is worth.
@@ -176,7 +177,7 @@ impl Target {
         };
         let bundle = self.audit.is_some().then(|| shown.bundle());
         match shown.judged(result) {
-            Ok((stream, result)) => match self.write_down(&address, bundle.as_ref(), &result) {
+            Ok((stream, result)) => match self.write_down(&address, bundle.as_ref(), &result).await {
                 Ok(()) => Ok((stream, Arc::new(result))),
                 Err(error) => {
                     stream.let_go(&self.tasks);
@@ -184,7 +185,7 @@ impl Target {
                 }
             },
             Err((framed, result)) => {
-                let written = self.write_down(&address, bundle.as_ref(), &result);
+                let written = self.write_down(&address, bundle.as_ref(), &result).await;
                 let ids: Vec<&str> =
                     result.findings().iter().filter(|f| f.severity() == Severity::Fatal).map(|f| f.id()).collect();
                 let close = Close::new(CloseCode::EvidenceRefused, ids.join(" "));
@@ -196,9 +197,14 @@ impl Target {
     }
 
     /// Where an audit log is kept nothing follows from a verdict that is not in it.
-    fn write_down(&self, address: &str, bundle: Option<&Bundle>, result: &AttestationResult) -> Result<(), OpenError> {
-        let (Some(witness), Some(bundle), Some(policy)) = (&self.audit, bundle, &self.policy) else { return Ok(()) };
-        witness.log.append(&witness.guest, address, policy.digest(), bundle, result).map_err(|error| {
+    async fn write_down(
+        &self,
+        address: &str,
+        bundle: Option<&Bundle>,
+        result: &AttestationResult,
+    ) -> Result<(), OpenError> {
+        let (Some(witness), Some(bundle)) = (&self.audit, bundle) else { return Ok(()) };
+        witness.log.append(&witness.guest, address, witness.policy, bundle, result).await.map_err(|error| {
             let reason = format!("the verdict cannot be written down: {}", chain(&error));
             tracing::error!(guest = %witness.guest, "{reason}");
             OpenError::Limit { reason }

@@ -164,6 +164,8 @@ impl Known {
 
     fn keep_part(&self, part: &Part) {
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another connection may have brought it meanwhile.
+        parts.retain(|kept| (kept.name(), kept.digest()) != (part.name(), part.digest()));
         if parts.len() == MAX_KEPT_PARTS {
             parts.remove(0);
         }

@@ -19,7 +19,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::attested::{AttestedStream, Carried, GuestTunnel};
-use crate::audit::AuditLog;
+use crate::audit::{AuditLog, KeptPolicy};
 use crate::config::{self, Limits};
 use crate::dial::{Deadlines, Target, Witness, now};
 use crate::history::{History, Listed};
@@ -80,8 +80,8 @@ impl Guest {
     }
 
     /// The same, with every verdict written down.
-    pub fn audited(mut self, log: Arc<AuditLog>) -> Self {
-        self.target.audit = Some(Witness { log, guest: self.label.clone() });
+    pub fn audited(mut self, log: Arc<AuditLog>, policy: KeptPolicy) -> Self {
+        self.target.audit = Some(Witness { log, guest: self.label.clone(), policy });
         self
     }
 

@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod open;
 pub mod page;
 pub mod pool;
+mod printable;
 pub mod router;
 pub mod run;
 pub mod tools;

@@ -25,6 +25,8 @@ use crate::open::OpenError;
 
 /// Between two looks at demand and at what waits.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often more is tried again, after a guest said that it had too many.
+const CAP_RISES: Duration = Duration::from_secs(60);
 /// Without a tunnel for so long, nothing is kept warm.
 const WARM_FOR: Duration = Duration::from_secs(300);
 /// A connection that could not wait for so long is not made ahead.
@@ -102,11 +104,14 @@ impl Pool {
     pub fn take(&self, is_current: impl Fn(&AttestedStream) -> bool, tasks: &Tasks) -> Option<AttestedStream> {
         let now = Instant::now();
         loop {
-            let Some(mut stream) = take_near(&mut lock(&self.idle)) else {
+            let mut idle = lock(&self.idle);
+            let held = idle.len();
+            let Some(mut stream) = take_near(&mut idle) else {
                 self.wanted.notify_one();
                 return None;
             };
-            if !(self.may_carry(&stream, now) && is_current(&stream) && self.is_quiet(&mut stream)) {
+            drop(idle);
+            if !(self.may_carry(&stream, now) && is_current(&stream) && self.is_quiet(&mut stream, held)) {
                 stream.let_go(tasks);
                 continue;
             }
@@ -138,17 +143,22 @@ impl Pool {
         stream.may_carry_another(now, self.limits.reuse_for)
     }
 
-    /// Nothing came. A guest that has too many idle connections says so; then fewer are kept.
-    fn is_quiet(&self, stream: &mut AttestedStream) -> bool {
+    /// Nothing came. A guest that has too many idle connections says so; then fewer are kept than the `held` ones, for a while.
+    fn is_quiet(&self, stream: &mut AttestedStream, held: usize) -> bool {
         match stream.quiet() {
             Ok(()) => true,
             Err(FramingError::Closed(close)) if close.code == CloseCode::Limit => {
-                let fewer = (lock(&self.idle).len() / 2).max(1);
-                self.cap.fetch_min(fewer, Ordering::Relaxed);
+                self.cap.fetch_min((held / 2).max(1), Ordering::Relaxed);
                 false
             }
             Err(_) => false,
         }
+    }
+
+    /// The guest may have room again.
+    fn raise_cap(&self) {
+        let more = |cap: usize| Some((cap + cap.div_ceil(8)).min(self.limits.connections));
+        let _ = self.cap.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
     }
 
     /// Drops what may not be used any more and what is too much, until the drain.
@@ -158,9 +168,14 @@ impl Pool {
     {
         let mut level = 0_usize;
         let (mut pause, mut paused_until) = (FIRST_PAUSE, Instant::now());
+        let mut raised = Instant::now();
         while !tasks.is_draining() {
             level =
                 self.peak.swap(self.in_use.load(Ordering::Relaxed), Ordering::Relaxed).max(level - level.div_ceil(8));
+            if raised.elapsed() >= CAP_RISES {
+                raised = Instant::now();
+                self.raise_cap();
+            }
             let wanted = self.wanted(level);
             // Where nothing is made ahead, what came back stays as long as it may.
             self.look(if self.keeps.load(Ordering::Relaxed) { wanted } else { usize::MAX }, &tasks);
@@ -200,11 +215,12 @@ impl Pool {
         let now = Instant::now();
         let mut gone = Vec::new();
         let all = std::mem::take(&mut *lock(&self.idle));
+        let held = all.len();
         let surplus = all.len().saturating_sub(wanted).div_ceil(4);
         let mut kept = VecDeque::with_capacity(all.len());
         for (number, mut stream) in all.into_iter().enumerate() {
             // The oldest stand first.
-            if number >= surplus && self.may_carry(&stream, now) && self.is_quiet(&mut stream) {
+            if number >= surplus && self.may_carry(&stream, now) && self.is_quiet(&mut stream, held) {
                 kept.push_back(stream);
             } else {
                 gone.push(stream);

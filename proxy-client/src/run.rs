@@ -25,7 +25,6 @@ use crate::guest::{Guest, Opens};
 use crate::open::Opener;
 use crate::page;
 use crate::router::ByName;
-use crate::tools::policy;
 
 /// Between attempts to reach a guest that was not attested yet.
 const PROBE_INTERVAL: Duration = Duration::from_secs(5);
@@ -51,18 +50,7 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     let audit = match &config.audit {
         None => None,
         Some((folder, bounds)) => {
-            let log = AuditLog::open(folder, *bounds).context("no verdict could be written down")?;
-            for guest in &config.guests {
-                let kept = policy::kept(&guest.policy_file, &guest.policy)?;
-                let digest = ratls::crypto::sha256(&[kept.text.as_bytes()]);
-                anyhow::ensure!(
-                    digest == guest.policy.policy.digest(),
-                    "{} was changed while this program started",
-                    guest.policy_file.display()
-                );
-                log.keep_policy(digest, &kept)?;
-            }
-            Some(Arc::new(log))
+            Some(Arc::new(AuditLog::open(folder, *bounds).context("no verdict could be written down")?))
         }
     };
     let port_maps: Vec<Option<Addr>> = config.guests.iter().map(|guest| guest.listen.clone()).collect();
@@ -70,9 +58,13 @@ pub async fn run(config: Config) -> Result<ExitCode> {
         .guests
         .into_iter()
         .map(|guest| {
+            let kept = match &audit {
+                Some(log) => Some((log.clone(), log.keep_policy(guest.policy.policy.digest(), &guest.policy.source)?)),
+                None => None,
+            };
             let guest = Guest::new(guest, &limits, metrics.clone(), tasks.clone())?;
-            Ok(Arc::new(match &audit {
-                Some(log) => guest.audited(log.clone()),
+            Ok(Arc::new(match kept {
+                Some((log, policy)) => guest.audited(log, policy),
                 None => guest,
             }))
         })

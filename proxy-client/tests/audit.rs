@@ -9,10 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use evident_client::audit::{AuditLog, Bounds, Sync};
+use evident_client::audit::{AuditError, AuditLog, Bounds, KeptPolicy, Sync};
 use evident_client::tools::Output;
 use evident_client::tools::audit::{VerifyLogArgs, verify};
-use evident_client::tools::policy::PolicyText;
+use evident_client::tools::policy::PolicySource;
 use ratls::appraise::{AttestationResult, Finding, appraise};
 use ratls::binding::Bind32;
 use ratls::bundle::Bundle;
@@ -24,7 +24,7 @@ use saved::{NOW, anchors, batch, pki, policy_text};
 use simulator::Config;
 
 const SOON: Sync = Sync::Within(Duration::from_millis(20));
-const ROOMY: Bounds = Bounds { file_bytes: 1 << 20, files: 8, sync: SOON };
+const ROOMY: Bounds = Bounds { file_bytes: 1 << 20, evidence_bytes: 1 << 24, files: 8, sync: SOON };
 
 fn judged(bundle: &Bundle, policy: &AppraisalPolicy) -> AttestationResult {
     let connection =
@@ -35,6 +35,22 @@ fn judged(bundle: &Bundle, policy: &AppraisalPolicy) -> AttestationResult {
             AttestationResult::refusal(Finding::of_verification(error.id(), &error), Channel::Exporter, None, NOW)
         }
     }
+}
+
+/// A log, and the policy that it keeps.
+struct Open {
+    log: AuditLog,
+    kept: KeptPolicy,
+}
+
+impl Open {
+    fn append(&self, address: &str, bundle: &Bundle, result: &AttestationResult) -> Result<(), AuditError> {
+        block_on(self.log.append("llm.example", address, self.kept, bundle, result))
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
 struct Case {
@@ -50,18 +66,17 @@ impl Case {
         Case { folder: tempfile::tempdir().unwrap(), policy, text }
     }
 
-    fn open(&self, bounds: Bounds) -> AuditLog {
+    fn open(&self, bounds: Bounds) -> Open {
         let log = AuditLog::open(self.folder.path(), bounds).unwrap();
-        let files = vec![("roots.simulator", pki().root_pem().into_bytes())];
-        log.keep_policy(self.policy.digest(), &PolicyText { text: self.text.clone(), files, references: vec![] })
-            .unwrap();
-        log
+        let roots = vec![("roots.simulator", pki().root_pem().into_bytes())];
+        let source = PolicySource { text: self.text.clone(), roots, ..PolicySource::default() };
+        let kept = log.keep_policy(self.policy.digest(), &source).unwrap();
+        Open { log, kept }
     }
 
-    fn write(&self, log: &AuditLog, bundles: &[Bundle]) {
+    fn write(&self, open: &Open, bundles: &[Bundle]) {
         for bundle in bundles {
-            let result = judged(bundle, &self.policy);
-            log.append("llm.example", "192.0.2.1:8443", self.policy.digest(), bundle, &result).unwrap();
+            open.append("192.0.2.1:8443", bundle, &judged(bundle, &self.policy)).unwrap();
         }
     }
 
@@ -131,7 +146,7 @@ fn a_log_goes_on_after_a_restart() {
     let case = Case::written();
     let log = case.open(ROOMY);
     case.write(&log, &batch(1));
-    let (lines, head) = log.head();
+    let (lines, head) = log.log.head();
     assert_eq!(lines, 4);
     assert_eq!(case.verify(Some(head)).exit, 0);
 }
@@ -187,7 +202,7 @@ fn levels_that_were_changed_show_in_the_evidence() {
 #[test]
 fn lines_cut_off_at_the_end_show_where_the_head_was_noted() {
     let case = Case::written();
-    let (_, head) = case.open(ROOMY).head();
+    let (_, head) = case.open(ROOMY).log.head();
     assert_eq!(case.verify(Some(head)).exit, 0);
     let mut lines = case.lines();
     lines.pop();
@@ -233,14 +248,14 @@ fn a_line_torn_by_a_crash_is_put_aside_and_the_log_goes_on() {
 #[test]
 fn files_are_rotated_and_the_oldest_go_with_their_evidence() {
     let case = Case::new();
-    let log = case.open(Bounds { file_bytes: 2_000, files: 2, sync: SOON });
+    let log = case.open(Bounds { file_bytes: 2_000, files: 2, ..ROOMY });
     for _ in 0..12 {
         case.write(&log, &batch(1));
     }
     let closed = fs::read_dir(case.folder.path()).unwrap().filter_map(Result::ok);
     let closed = closed.filter(|entry| entry.file_name().to_string_lossy().starts_with("audit-")).count();
     assert_eq!(closed, 2);
-    let output = case.verify(Some(log.head().1));
+    let output = case.verify(Some(log.log.head().1));
     assert_eq!(output.exit, 0, "{output:?}");
     assert!(output.stdout.contains("was rotated away"), "{}", output.stdout);
     assert!(count(&case.folder.path().join("evidence")) < 12);
@@ -261,16 +276,17 @@ fn lines_are_on_the_disk_within_the_time_that_is_set_and_at_the_latest_when_the_
     let log = case.open(ROOMY);
     case.write(&log, &batch(3));
     let by = Instant::now() + Duration::from_secs(20);
-    while log.synced() < 3 {
-        assert!(Instant::now() < by, "{} lines are on the disk", log.synced());
+    while log.log.synced() < 3 {
+        assert!(Instant::now() < by, "{} lines are on the disk", log.log.synced());
         std::thread::sleep(Duration::from_millis(5));
     }
+    drop(log);
     // Nobody waits for an hour when the program ends.
     let slow = Bounds { sync: Sync::Within(Duration::from_secs(3600)), ..ROOMY };
     let before = Instant::now();
     let log = case.open(slow);
     case.write(&log, &batch(1));
-    assert_eq!(log.synced(), 3);
+    assert_eq!(log.log.synced(), 3);
     drop(log);
     assert!(before.elapsed() < Duration::from_secs(60));
     assert_eq!(case.verify(None).exit, 0);
@@ -282,7 +298,7 @@ fn each_line_can_be_on_the_disk_before_its_connection_carries_a_byte() {
     let log = case.open(Bounds { sync: Sync::EachLine, ..ROOMY });
     for bundle in batch(3) {
         case.write(&log, &[bundle]);
-        assert_eq!(log.synced(), log.head().0);
+        assert_eq!(log.log.synced(), log.log.head().0);
     }
     assert_eq!(case.verify(None).exit, 0);
 }
@@ -294,7 +310,7 @@ fn a_line_that_would_be_too_long_is_one_connections_end_and_not_the_logs() {
     let bundle = batch(1).remove(0);
     let result = judged(&bundle, &case.policy);
     let long = "a".repeat(70_000);
-    let error = log.append("llm.example", &long, case.policy.digest(), &bundle, &result).unwrap_err();
+    let error = log.append(&long, &bundle, &result).unwrap_err();
     assert!(format!("{error:?}").contains("too long"), "{error:?}");
     case.write(&log, &batch(2));
     drop(log);
@@ -318,13 +334,127 @@ fn evidence_that_a_crash_left_half_written_is_written_again() {
 }
 
 #[test]
-fn a_policy_that_was_not_kept_judges_nothing() {
+fn a_folder_is_of_one_program_at_a_time() {
+    let case = Case::new();
+    let log = case.open(ROOMY);
+    let error = AuditLog::open(case.folder.path(), ROOMY).unwrap_err();
+    assert!(matches!(error, AuditError::InUse { .. }), "{error}");
+    drop(log);
+    case.open(ROOMY);
+}
+
+#[test]
+fn evidence_takes_no_more_room_than_the_bounds_allow() {
+    let case = Case::new();
+    let size = {
+        let open = case.open(ROOMY);
+        case.write(&open, &batch(1));
+        let file = fs::read_dir(case.folder.path().join("evidence")).unwrap().next().unwrap().unwrap();
+        file.metadata().unwrap().len()
+    };
+    let bounds = Bounds { evidence_bytes: 3 * size, files: 2, ..ROOMY };
+    let taken = || -> u64 {
+        let files = fs::read_dir(case.folder.path().join("evidence")).unwrap();
+        files.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    };
+    for restart in 0..3 {
+        let open = case.open(bounds);
+        for _ in 0..12 {
+            // A guest that may say what it likes: each time something else.
+            let mut bundle = batch(1).remove(0);
+            bundle.bind = Bind32::from_exporter([restart; 32]);
+            case.write(&open, &[bundle]);
+            assert!(taken() <= 3 * bounds.evidence_bytes + size, "{} bytes", taken());
+        }
+        // Of one batch it is there once, and counts once.
+        case.write(&open, &batch(40));
+        assert_eq!(case.verify(Some(open.log.head().1)).exit, 0);
+    }
+}
+
+#[test]
+fn evidence_that_cannot_be_kept_is_one_connections_end_and_not_the_logs() {
+    let case = Case::new();
+    let open = case.open(ROOMY);
+    let bundles = batch(2);
+    case.write(&open, &bundles[..1]);
+    let (evidence, aside) = (case.folder.path().join("evidence"), case.folder.path().join("aside"));
+    fs::rename(&evidence, &aside).unwrap();
+    let other = batch(1).remove(0);
+    assert!(matches!(open.append("a", &other, &judged(&other, &case.policy)), Err(AuditError::Io { .. })));
+    fs::rename(&aside, &evidence).unwrap();
+    case.write(&open, &[other]);
+    case.write(&open, &bundles[1..]);
+    drop(open);
+    let output = case.verify(None);
+    assert!(output.stdout.contains("3 verdicts made again"), "{output:?}");
+    assert_eq!(output.exit, 0);
+}
+
+#[test]
+fn lines_that_wait_together_share_a_write_of_the_disk_and_each_has_its_place() {
+    let case = Case::new();
+    let open = case.open(Bounds { sync: Sync::EachLine, ..ROOMY });
+    let bundles = batch(100);
+    let results: Vec<_> = bundles.iter().map(|bundle| judged(bundle, &case.policy)).collect();
+    std::thread::scope(|scope| {
+        for part in bundles.chunks(5).zip(results.chunks(5)) {
+            let open = &open;
+            scope.spawn(move || {
+                for (number, (bundle, result)) in (1..).zip(part.0.iter().zip(part.1)) {
+                    open.append("a", bundle, result).unwrap();
+                    assert!(open.log.synced() >= number);
+                }
+            });
+        }
+    });
+    assert_eq!((open.log.head().0, open.log.synced()), (100, 100));
+    assert_eq!(case.verify(Some(open.log.head().1)).exit, 0);
+}
+
+#[test]
+fn who_refused_and_what_was_simulated_is_made_again_too() {
+    for (from, to) in
+        [("\"simulated\":true", "\"simulated\":false"), ("\"refused_by\":null", "\"refused_by\":\"verify\"")]
+    {
+        let case = Case::written();
+        let mut lines = case.lines();
+        assert!(lines[2].contains(from), "{}", lines[2]);
+        lines[2] = lines[2].replace(from, to);
+        case.put(&lines);
+        let output = case.verify(None);
+        assert_eq!(output.exit, 3, "{output:?}");
+    }
+}
+
+#[test]
+fn a_file_that_changed_after_the_policy_was_loaded_is_not_archived_under_it() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("kernel"), "another one").unwrap();
+    let loaded = ratls::crypto::sha256(&[b"the one that was measured"]);
+    let source = PolicySource {
+        references: [("kernel".to_owned(), (folder.path().join("kernel"), loaded))].into(),
+        ..PolicySource::default()
+    };
+    let log = AuditLog::open(&folder.path().join("audit"), ROOMY).unwrap();
+    let error = log.keep_policy(loaded, &source).unwrap_err();
+    assert!(format!("{error:?}").contains("changed while this program started"), "{error:?}");
+}
+
+/// Two policies of the same text, each beside files of its own.
+#[test]
+fn the_same_text_over_other_files_is_another_policy_in_the_log() {
     let case = Case::new();
     let log = AuditLog::open(case.folder.path(), ROOMY).unwrap();
-    let bundle = batch(1).remove(0);
-    let result = judged(&bundle, &case.policy);
-    let error = log.append("llm.example", "192.0.2.1:8443", case.policy.digest(), &bundle, &result).unwrap_err();
-    assert!(error.to_string().contains("which the audit log does not have"), "{error}");
+    let of = |root: &[u8]| PolicySource {
+        text: case.text.clone(),
+        roots: vec![("roots.simulator", root.to_vec())],
+        ..PolicySource::default()
+    };
+    let right = log.keep_policy(case.policy.digest(), &of(pki().root_pem().as_bytes())).unwrap();
+    let _other = log.keep_policy(case.policy.digest(), &of(b"another root")).unwrap();
+    case.write(&Open { log, kept: right }, &batch(1));
+    assert_eq!(case.verify(None).exit, 0);
 }
 
 /// Files of references are gone, and the same policy judged over other files in between: each verdict is made again from those that it
@@ -346,14 +476,14 @@ fn a_verdict_from_files_in_hand_is_made_again_when_those_files_are_gone() {
         fs::write(desk.join("loader.bin"), loader).unwrap();
         let loaded = evident_client::tools::policy::load(&path).unwrap();
         let log = AuditLog::open(&kept, ROOMY).unwrap();
-        log.keep_policy(loaded.policy.digest(), &evident_client::tools::policy::kept(&path, &loaded).unwrap()).unwrap();
+        let kept = log.keep_policy(loaded.policy.digest(), &loaded.source).unwrap();
         let digest = loaded.policy.references().launches()[0].digests().next().unwrap();
         let mut config = Config::new(Product::Milan);
         config.measurement = digest;
         let bundle = saved::batch_of(config, 1).remove(0);
         let result = judged(&bundle, &loaded.policy);
         assert_eq!(result.levels_if_fresh().cells()[0].level(), ratls::policy::Level::L3, "{result}");
-        log.append("llm.example", "192.0.2.1:8443", loaded.policy.digest(), &bundle, &result).unwrap();
+        Open { log, kept }.append("192.0.2.1:8443", &bundle, &result).unwrap();
     }
     fs::remove_dir_all(&desk).unwrap();
     let verify = || verify(&VerifyLogArgs { folder: kept.clone(), head: None, json: false });

@@ -90,10 +90,15 @@ impl Tasks {
             return;
         };
         let runtime = place.runtime.clone();
-        let Ok(leaving) = stream.leave() else { return };
+        let lost = move |error| tracing::warn!(%error, task = what, "a connection could not move between threads");
+        let leaving = match stream.leave() {
+            Ok(leaving) => leaving,
+            Err(error) => return lost(error),
+        };
         let served = async move {
-            if let Ok(stream) = leaving.arrive() {
-                serve(stream).await;
+            match leaving.arrive() {
+                Ok(stream) => serve(stream).await,
+                Err(error) => lost(error),
             }
         };
         self.spawn_on(Some(&runtime), what, Holding::new(served, place));

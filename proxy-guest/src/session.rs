@@ -59,12 +59,12 @@ impl Session<'_> {
     /// Serves until the connection ends.
     pub(crate) async fn run(mut self, mut framed: Box<Framed<Tls>>) -> Result<(), End> {
         let mut number = 0;
-        // After REFUSE, DATA and FIN of that tunnel may still be under way.
+        // After REFUSE, DATA and one FIN of that tunnel may still be under way. They are no use of the connection.
         let mut discarding = false;
-        let (mut refusals, mut discarded) = (0, 0);
+        let (mut refusals, mut discarded, mut quiet_since) = (0, 0, Instant::now());
         loop {
             let frame = tokio::select! {
-                frame = self.next_frame(&mut framed) => frame,
+                frame = self.next_frame(&mut framed, quiet_since) => frame,
                 () = self.guest.tasks.draining() => {
                     self.end(framed, CloseCode::GoingAway, "the guest is being shut down").await;
                     return Ok(());
@@ -96,10 +96,10 @@ impl Session<'_> {
                         self.end_with(framed, close).await;
                         return Err(End::new("asked", why));
                     }
+                    quiet_since = Instant::now();
                 }
-                FrameType::Data | FrameType::Fin if discarding && discarded < MAX_DISCARDED => {
-                    discarded += frame.body.len();
-                }
+                FrameType::Data if discarding && discarded < MAX_DISCARDED => discarded += frame.body.len(),
+                FrameType::Fin if discarding && discarded <= MAX_DISCARDED => discarded = MAX_DISCARDED + 1,
                 FrameType::Data | FrameType::Fin if discarding => {
                     self.end(framed, CloseCode::Limit, "too much for a refused tunnel").await;
                     return Err(End::new("discard limit", "more data for a refused tunnel than could be under way"));
@@ -124,7 +124,7 @@ impl Session<'_> {
                         Next::Ended => return Ok(()),
                     }
                     discarding = self.accepted == before;
-                    discarded = 0;
+                    (discarded, quiet_since) = (0, Instant::now());
                     refusals += u32::from(discarding);
                     if refusals > MAX_REFUSALS {
                         self.end(framed, CloseCode::Limit, "too many refused tunnels").await;
@@ -140,9 +140,9 @@ impl Session<'_> {
     }
 
     /// The next frame. A connection that stays quiet for longer than a verification takes counts as idle.
-    async fn next_frame(&self, framed: &mut Framed<Tls>) -> Result<Frame, Quiet> {
-        let idle_end = self.ends.min(Instant::now() + self.guest.deadlines.pool_idle);
-        let passing_end = idle_end.min(Instant::now() + PASSING);
+    async fn next_frame(&self, framed: &mut Framed<Tls>, since: Instant) -> Result<Frame, Quiet> {
+        let idle_end = self.ends.min(since + self.guest.deadlines.pool_idle);
+        let passing_end = idle_end.min(since + PASSING);
         if let Ok(frame) = timeout_at(passing_end, framed.read()).await {
             return frame.map_err(Quiet::Failed);
         }

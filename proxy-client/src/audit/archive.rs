@@ -19,11 +19,11 @@ use ratls::policy::{FileProblem, ReferenceFiles};
 use serde::{Deserialize, Serialize};
 
 use super::{FILES, POLICIES, line};
-use crate::tools::policy::{self, LoadedPolicy, PolicyText};
+use crate::tools::input::in_pieces;
+use crate::tools::policy::{self, LoadedPolicy, PolicySource};
 
 /// A policy names at most 64 references, each with a few files.
 const MAX_LIST_BYTES: usize = 1 << 20;
-const PIECE_BYTES: usize = 1 << 20;
 
 /// What a policy names, by the key of a root or the name of a file, as the policy has it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,15 +33,20 @@ struct Named {
     references: BTreeMap<String, Sha256Digest>,
 }
 
-/// Keeps a policy and every file that it names, on the disk; the digest of the list of them.
-pub(super) fn keep(folder: &Path, digest: Sha256Digest, policy: &PolicyText) -> io::Result<Sha256Digest> {
+/// Keeps a policy and every file that it names, on the disk; the digest of the list of them. Large files are read again: one that is
+/// not what the policy was loaded from is an error.
+pub(super) fn keep(folder: &Path, digest: Sha256Digest, policy: &PolicySource) -> io::Result<Sha256Digest> {
     let mut named = Named::default();
-    for (key, bytes) in &policy.files {
+    for (key, bytes) in &policy.roots {
         named.roots.insert((*key).to_owned(), keep_file(folder, &mut &bytes[..])?);
     }
-    for (name, path) in &policy.references {
-        let mut file = File::open(path).map_err(|e| io::Error::new(e.kind(), format!("{}: {e}", path.display())))?;
-        named.references.insert(name.clone(), keep_file(folder, &mut file)?);
+    for (name, (path, loaded)) in &policy.references {
+        let failed = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
+        let kept = keep_file(folder, &mut File::open(path).map_err(failed)?)?;
+        if kept != *loaded {
+            return Err(failed(io::Error::other("it was changed while this program started; start it again")));
+        }
+        named.references.insert(name.clone(), kept);
     }
     let list = serde_json::to_vec_pretty(&named)?;
     let list_digest = line::digest(&list);
@@ -59,17 +64,10 @@ fn keep_file(folder: &Path, from: &mut dyn Read) -> io::Result<Sha256Digest> {
     let partial = folder.join(FILES).join(format!("{}.partial", std::process::id()));
     let mut to = File::create(&partial)?;
     let mut hash = Sha256Stream::new();
-    let mut piece = vec![0; PIECE_BYTES];
-    loop {
-        match from.read(&mut piece)? {
-            0 => break,
-            n => {
-                let bytes = piece.get(..n).unwrap_or_default();
-                hash.update(bytes);
-                to.write_all(bytes)?;
-            }
-        }
-    }
+    in_pieces(from, |piece| {
+        hash.update(piece);
+        to.write_all(piece)
+    })?;
     let digest = hash.finish();
     let path = folder.join(FILES).join(digest.to_string());
     if hash_of(&path).is_ok_and(|kept| kept == digest) {
@@ -98,14 +96,11 @@ pub(super) fn load(folder: &Path, digest: Sha256Digest, list: Sha256Digest) -> O
 
 fn hash_of(path: &Path) -> io::Result<Sha256Digest> {
     let mut hash = Sha256Stream::new();
-    let mut file = File::open(path)?;
-    let mut piece = vec![0; PIECE_BYTES];
-    loop {
-        match file.read(&mut piece)? {
-            0 => return Ok(hash.finish()),
-            n => hash.update(piece.get(..n).unwrap_or_default()),
-        }
-    }
+    in_pieces(&mut File::open(path)?, |piece| {
+        hash.update(piece);
+        Ok(())
+    })?;
+    Ok(hash.finish())
 }
 
 /// Files of references, where the archive has them.
@@ -125,21 +120,19 @@ impl ReferenceFiles for Kept {
     fn stream(&mut self, name: &str, each: &mut dyn FnMut(&[u8])) -> Result<(), FileProblem> {
         let failed = |error: io::Error| FileProblem(format!("{name}: {error}"));
         let mut file = File::open(self.path(name)?).map_err(failed)?;
-        let mut piece = vec![0; PIECE_BYTES];
-        loop {
-            match file.read(&mut piece).map_err(failed)? {
-                0 => return Ok(()),
-                n => each(piece.get(..n).unwrap_or_default()),
-            }
-        }
+        in_pieces(&mut file, |piece| {
+            each(piece);
+            Ok(())
+        })
+        .map_err(failed)
     }
 }
 
 /// A file that has these bytes stays as it is. It appears whole or not at all; on the disk before it has its name, if that is asked.
-pub(super) fn once(path: &Path, bytes: &[u8], synced: bool) -> io::Result<()> {
+pub(super) fn once(path: &Path, bytes: &[u8], synced: bool) -> io::Result<File> {
     // What a crash of the machine left half-written under its name is written again.
     if fs::read(path).is_ok_and(|kept| kept == bytes) {
-        return Ok(());
+        return File::open(path);
     }
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
@@ -149,7 +142,8 @@ pub(super) fn once(path: &Path, bytes: &[u8], synced: bool) -> io::Result<()> {
     if synced {
         file.sync_all()?;
     }
-    fs::rename(partial, path)
+    fs::rename(partial, path)?;
+    Ok(file)
 }
 
 /// The names in it are on the disk.

@@ -177,6 +177,15 @@ impl Walk<'_> {
                 fatal.join(" ")
             )));
         }
+        let refused_by = result.refused_by().map(|stage| stage.as_str().to_owned());
+        if (refused_by.as_ref(), result.simulated()) != (line.refused_by.as_ref(), line.simulated) {
+            return Ok(Some(format!(
+                "logged as refused by {:?}, simulated {}, and the evidence comes out as refused by {refused_by:?}, simulated {}",
+                line.refused_by,
+                line.simulated,
+                result.simulated()
+            )));
+        }
         let levels = ratls::appraise::level_words(result.levels_if_fresh());
         if levels != line.levels {
             return Ok(Some(format!("logged with levels {}, and the evidence comes out with {levels}", line.levels)));

@@ -12,13 +12,14 @@
 mod archive;
 mod check;
 mod line;
-mod writer;
+mod log;
+mod store;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 pub use check::{Kind, MAX_PROBLEMS, Problem, Report, check};
-pub use writer::{AuditError, AuditLog, Bounds, Sync};
+pub use log::{AuditError, AuditLog, Bounds, KeptPolicy, Sync};
 
 const CURRENT: &str = "audit.jsonl";
 const EVIDENCE: &str = "evidence";

@@ -102,6 +102,7 @@ impl TryFrom<NonZeroU32> for HeadBytes {
 pub(super) struct AuditTable {
     pub(super) folder: PathBuf,
     pub(super) file_mib: Option<NonZeroU32>,
+    pub(super) evidence_mib: Option<NonZeroU32>,
     pub(super) files: Option<NonZeroU32>,
     pub(super) sync: Option<SyncWord>,
 }

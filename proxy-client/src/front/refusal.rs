@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use super::socks5_parse::Reply;
 use crate::open::OpenError;
+use crate::printable::printable;
 
 pub const VERDICT_HEADER: HeaderName = HeaderName::from_static("evident-verdict");
 pub const LEVEL_HEADER: HeaderName = HeaderName::from_static("evident-level");
@@ -199,10 +200,6 @@ fn prefers_json(headers: &HeaderMap) -> bool {
         }
     }
     json > 0.0 && json >= text
-}
-
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
 }
 
 /// RFC 1928 has few codes; the log has the rest.

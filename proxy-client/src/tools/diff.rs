@@ -9,6 +9,8 @@ use ratls::measured_boot::command_line::CommandLine;
 use ratls::measured_boot::registers::meaning as meaning_of_register;
 use serde_json::{Value, json};
 
+use crate::printable::printable;
+
 /// One side: named values, in the order in which they are shown. A value may be a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts(Vec<(String, Vec<String>)>);
@@ -155,11 +157,6 @@ pub fn to_json(changes: &[(String, Change)]) -> Value {
         }
     };
     json!({ "changes": changes.iter().map(one).collect::<Vec<_>>() })
-}
-
-/// Names and texts of a peer must not write to the terminal.
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use serde_json::json;
 use super::measure::{MeasureArgs, measure};
 use super::parting::details;
 use super::{EXIT_USAGE, Output, look, policy};
+use crate::printable::printable;
 
 /// Explain offline why a bundle is refused
 #[derive(Debug, Args)]
@@ -130,8 +131,4 @@ fn machine(result: &AttestationResult, args: MeasureArgs) -> String {
     let expect = Some(*evidence.report().report().measurement());
     let measured = measure(&MeasureArgs { expect, json: false, ..args });
     format!("computed      {}{}", measured.stdout, measured.stderr)
-}
-
-fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{FFFD}' } else { c }).collect()
 }

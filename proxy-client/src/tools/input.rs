@@ -23,3 +23,17 @@ pub(crate) fn read(path: &Path, max: usize) -> Result<Vec<u8>, ReadFileError> {
     }
     Ok(bytes)
 }
+
+/// What is read of a large file at a time.
+const PIECE_BYTES: usize = 1 << 20;
+
+/// Everything, piece by piece.
+pub(crate) fn in_pieces(from: &mut dyn Read, mut each: impl FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        match from.read(&mut piece)? {
+            0 => return Ok(()),
+            n => each(piece.get(..n).unwrap_or_default())?,
+        }
+    }
+}

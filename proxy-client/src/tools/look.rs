@@ -86,9 +86,8 @@ pub(crate) fn facts_of_result(result: &AttestationResult) -> Facts {
 
 /// Of a policy, every key with its values, as its file has them.
 pub(crate) fn facts_of_policy(path: &Path) -> Result<Facts, Output> {
-    let kept = policy::text_of(path).map_err(|error| policy::refused(&error))?;
-    let table: toml::Table = kept
-        .text
+    let text = policy::text_of(path).map_err(|error| policy::refused(&error))?;
+    let table: toml::Table = text
         .parse()
         .map_err(|error: toml::de::Error| Output::failed(EXIT_USAGE, &error, "docs/policy.md lists every key."))?;
     let mut facts = Facts::default();

@@ -1,8 +1,10 @@
 //! Policy files: loading one with the roots that it names, and `policy check`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use ratls::digest::Sha256Digest;
 use ratls::endorsement::TrustAnchors;
 use ratls::endorsement::roots::AnchorError;
 use ratls::policy::{AppraisalPolicy, MAX_POLICY_BYTES, PolicyError, ReferenceFiles};
@@ -42,8 +44,7 @@ pub struct CheckArgs {
 pub struct LoadedPolicy {
     pub policy: AppraisalPolicy,
     pub anchors: TrustAnchors,
-    /// The files that its references were computed from, by the names that they have there.
-    pub computed_from: Vec<(String, PathBuf)>,
+    pub source: PolicySource,
 }
 
 /// Why a policy cannot be used: always the operator's to mend, before anything was contacted.
@@ -62,13 +63,13 @@ pub enum LoadError {
     Root { policy: PathBuf, key: &'static str, root: PathBuf, source: AnchorError },
 }
 
-/// A policy for an archive: its text, and the roots that it names, each under its key. Files of its references can be gigabytes: they
-/// are named, and where they are.
-#[derive(Clone, Debug)]
-pub struct PolicyText {
+/// What a policy was loaded from, for an archive: its text, and the roots that it names, each under its key. Files of its references
+/// can be gigabytes: of each, by its name, where it is and what it was.
+#[derive(Clone, Debug, Default)]
+pub struct PolicySource {
     pub text: String,
-    pub files: Vec<(&'static str, Vec<u8>)>,
-    pub references: Vec<(String, PathBuf)>,
+    pub roots: Vec<(&'static str, Vec<u8>)>,
+    pub references: BTreeMap<String, (PathBuf, Sha256Digest)>,
 }
 
 const SIMULATOR: &str = "roots.simulator";
@@ -77,25 +78,16 @@ const GCE_FIRMWARE: &str = "gcp.endorsement_root";
 /// Reads a policy file, and the roots and the files of references that it may name, relative to the policy's own folder.
 pub fn load(path: &Path) -> Result<LoadedPolicy, LoadError> {
     let mut files = FolderFiles::beside(path);
-    let mut loaded = assemble(&text(path)?, path, &mut files, |_, name| beside(path, name))?;
-    loaded.computed_from = files.used().into_iter().map(|name| (name.to_owned(), beside(path, name))).collect();
+    let mut loaded = assemble(text(path)?, path, &mut files, |_, name| beside(path, name))?;
+    loaded.source.references = files.used();
     Ok(loaded)
 }
 
-/// A policy that was loaded from there, for an archive.
-pub fn kept(path: &Path, loaded: &LoadedPolicy) -> Result<PolicyText, LoadError> {
-    Ok(PolicyText { references: loaded.computed_from.clone(), ..text_of(path)? })
-}
-
-/// Its text, and the roots that it names.
-pub fn text_of(path: &Path) -> Result<PolicyText, LoadError> {
+/// The text of a policy that can be parsed; the files that it names are not read.
+pub fn text_of(path: &Path) -> Result<String, LoadError> {
     let text = text(path)?;
-    let policy = parse(&text, path)?;
-    let files = named(&policy)
-        .into_iter()
-        .map(|(key, name)| Ok((key, root_file(path, key, &beside(path, name))?)))
-        .collect::<Result<Vec<_>, LoadError>>()?;
-    Ok(PolicyText { text, files, references: Vec::new() })
+    parse(&text, path)?;
+    Ok(text)
 }
 
 /// A policy of an archive; `references` has its files, and `root` says where a root is that it names under a key.
@@ -104,7 +96,7 @@ pub(crate) fn load_kept(
     references: &mut dyn ReferenceFiles,
     root: impl Fn(&str) -> PathBuf,
 ) -> Result<LoadedPolicy, LoadError> {
-    assemble(&text(path)?, path, references, |key, _| root(key))
+    assemble(text(path)?, path, references, |key, _| root(key))
 }
 
 fn beside(policy: &Path, name: &str) -> PathBuf {
@@ -119,14 +111,15 @@ fn named(policy: &AppraisalPolicy) -> Vec<(&'static str, &str)> {
 
 /// `find` says where a named root is.
 fn assemble(
-    text: &str,
+    text: String,
     path: &Path,
     references: &mut dyn ReferenceFiles,
     find: impl Fn(&'static str, &str) -> PathBuf,
 ) -> Result<LoadedPolicy, LoadError> {
-    let mut policy = parse(text, path)?;
+    let mut policy = parse(&text, path)?;
     policy.load_references(references)?;
     let mut anchors = TrustAnchors::amd();
+    let mut roots = Vec::new();
     for (key, name) in named(&policy) {
         let root = find(key, name);
         let bytes = root_file(path, key, &root)?;
@@ -135,8 +128,9 @@ fn assemble(
             _ => anchors.with_gce_firmware_root(&bytes),
         };
         anchors = added.map_err(|source| LoadError::Root { policy: path.to_owned(), key, root, source })?;
+        roots.push((key, bytes));
     }
-    Ok(LoadedPolicy { policy, anchors, computed_from: Vec::new() })
+    Ok(LoadedPolicy { policy, anchors, source: PolicySource { text, roots, references: BTreeMap::new() } })
 }
 
 /// The built-in roots, and a simulator's where its file is given on the command line.

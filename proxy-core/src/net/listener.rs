@@ -84,8 +84,8 @@ impl Listener {
         loop {
             let accepted = match &self.socket {
                 Bound::Tcp { listener, loopback } => listener.accept().await.map(|(stream, from)| {
-                    // The options of the listener are for whom it expects.
-                    if from.ip().to_canonical().is_loopback() && !loopback {
+                    // The options of the listener are for whom it expects: not, say, for who was forwarded to loopback.
+                    if from.ip().to_canonical().is_loopback() != *loopback {
                         prepare_tcp(SockRef::from(&stream), from.ip());
                     }
                     (LocalStream::Tcp(stream), Peer::from(from))

@@ -102,6 +102,52 @@ async fn reuse_between_tunnels_a_guest_takes_nothing_but_the_next_open() {
     }
 }
 
+/// A tunnel that this guest refuses: it knows framed ones only.
+async fn refused(client: &mut Script, number: u64) {
+    let features = features::REUSE;
+    let open = Open { number, mode: Mode::Raw, target: None, inner_alpn: None, features, token: None };
+    client.framed.write(FrameType::Open, &open.encode()).await.unwrap();
+    assert_eq!(soon("REFUSE", client.framed.read()).await.unwrap().kind, FrameType::Refuse);
+}
+
+#[tokio::test]
+async fn reuse_after_a_refusal_a_guest_takes_what_was_under_way_and_one_fin() {
+    let guest = Genuine::start().await;
+    let mut client = Script::connect(guest.address).await;
+    client.attest().await;
+    refused(&mut client, 0).await;
+    client.framed.write(FrameType::Data, b"on its way").await.unwrap();
+    client.framed.write(FrameType::Fin, b"").await.unwrap();
+    page(&mut client, 1, features::REUSE).await;
+    for late in [FrameType::Fin, FrameType::Data] {
+        let mut client = Script::connect(guest.address).await;
+        client.attest().await;
+        refused(&mut client, 0).await;
+        client.framed.write(FrameType::Fin, b"").await.unwrap();
+        client.framed.write(late, if late == FrameType::Data { b"x" } else { b"" }).await.unwrap();
+        assert_eq!(soon("CLOSE", client.closed()).await.code, CloseCode::Limit, "{late:?}");
+    }
+    assert_eq!(guest.upstream.accepted(), 1, "nothing of it reached the upstream");
+}
+
+#[tokio::test]
+async fn reuse_what_is_discarded_does_not_keep_a_connection_from_being_idle() {
+    let guest = Genuine::with(|_| (), "[limits]\npool_idle = \"1s\"\n").await;
+    let mut client = Script::connect(guest.address).await;
+    client.attest().await;
+    refused(&mut client, 0).await;
+    let dripping = async {
+        loop {
+            match tokio::time::timeout(Duration::from_millis(100), client.framed.read()).await {
+                Err(_) => client.framed.write(FrameType::Data, b"x").await.unwrap(),
+                Ok(Err(FramingError::Closed(close))) => return close.code,
+                Ok(other) => panic!("wanted CLOSE: {other:?}"),
+            }
+        }
+    };
+    assert_eq!(soon("CLOSE", dripping).await, CloseCode::Idle);
+}
+
 #[tokio::test]
 async fn reuse_inside_a_later_tunnel_a_guest_takes_nothing_but_its_own_data() {
     let guest = Genuine::start().await;
@@ -162,7 +208,7 @@ fn pooled(server: &Liar) -> Arc<Guest> {
         addresses: vec![server.address.into()],
         server_name: Some("guest.example".into()),
         policy_file: "policy.toml".into(),
-        policy: LoadedPolicy { policy, anchors: anchors(), computed_from: vec![] },
+        policy: LoadedPolicy { policy, anchors: anchors(), source: PolicySource::default() },
         listen: None,
         token: None,
         client_certificate: None,
