@@ -273,3 +273,23 @@ fn take_near(idle: &mut VecDeque<AttestedStream>) -> Option<AttestedStream> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn after_a_guest_had_too_many_more_are_tried_again_little_by_little() {
+        let pool = Pool::new(PoolLimits { connections: 20, reuse_for: Duration::from_secs(60) });
+        pool.cap.store(1, Ordering::Relaxed);
+        let caps: Vec<_> = (0..12)
+            .map(|_| {
+                pool.raise_cap();
+                pool.cap.load(Ordering::Relaxed)
+            })
+            .collect();
+        assert_eq!(caps, [2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 15, 17]);
+        (0..9).for_each(|_| pool.raise_cap());
+        assert_eq!(pool.cap.load(Ordering::Relaxed), 20);
+    }
+}

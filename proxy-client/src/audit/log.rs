@@ -202,13 +202,13 @@ impl Writer {
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    self.to_disk();
+                    self.reach_disk();
                     return;
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
             if due.is_some_and(|due| due <= Instant::now()) {
-                self.to_disk();
+                self.reach_disk();
                 due = None;
             }
         }
@@ -228,7 +228,7 @@ impl Writer {
             }
         }
         if !waiting.is_empty() {
-            let synced = self.to_disk();
+            let synced = self.reach_disk();
             for written in waiting {
                 let _ = written.send(if synced { Ok(()) } else { Err(AuditError::Broken) });
             }
@@ -236,7 +236,7 @@ impl Writer {
     }
 
     /// Where the disk fails, nothing more is written, and so there are no more tunnels.
-    fn to_disk(&mut self) -> bool {
+    fn reach_disk(&mut self) -> bool {
         let synced = self.store.sync();
         if let Err(AuditError::Io { source, .. }) = &synced {
             tracing::error!(error = %source, "the audit log cannot be brought to the disk");

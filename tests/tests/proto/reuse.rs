@@ -8,7 +8,7 @@ use evident_client::config::{self, Limits};
 use evident_client::guest::{Guest, Opens};
 use evident_client::open::Opener;
 use evident_client::pool::PoolLimits;
-use evident_client::tools::policy::LoadedPolicy;
+use evident_client::tools::policy::{LoadedPolicy, PolicySource};
 use proxy_core::framing::{Framed, FramingError};
 use proxy_core::metrics::Metrics;
 use proxy_core::tasks::Tasks;
@@ -207,7 +207,6 @@ fn pooled(server: &Liar) -> Arc<Guest> {
         names: vec![],
         addresses: vec![server.address.into()],
         server_name: Some("guest.example".into()),
-        policy_file: "policy.toml".into(),
         policy: LoadedPolicy { policy, anchors: anchors(), source: PolicySource::default() },
         listen: None,
         token: None,
