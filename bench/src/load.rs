@@ -137,9 +137,10 @@ impl Load {
                 }
                 Err(_) => part.errors += 1,
             }
-            if self.every_ms > 0 {
-                let passed = u64::try_from(started.elapsed().as_millis())? / self.every_ms + 1;
-                tokio::time::sleep_until((started + Duration::from_millis(passed * self.every_ms)).into()).await;
+            let elapsed = u64::try_from(started.elapsed().as_millis())?;
+            if let Some(passed) = elapsed.checked_div(self.every_ms) {
+                let next = started + Duration::from_millis((passed + 1) * self.every_ms);
+                tokio::time::sleep_until(next.into()).await;
             }
         }
         Ok(())
