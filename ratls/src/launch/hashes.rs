@@ -8,8 +8,7 @@ use crate::crypto::sha256;
 use crate::digest::Sha256Digest;
 use crate::guid::UefiGuid;
 
-/// Longest command line. Linux takes 2048 bytes on x86 (COMMAND_LINE_SIZE); QEMU hashes whatever it is given.
-pub const MAX_CMDLINE_BYTES: usize = 64 * 1024;
+pub use crate::measured_boot::MAX_CMDLINE_BYTES;
 
 const TABLE: UefiGuid = UefiGuid::new(0x9438_d606, 0x4f22, 0x4cc9, 0xb479_a793_d411_fd21);
 const CMDLINE: UefiGuid = UefiGuid::new(0x97d0_2dd8, 0xbd20, 0x4c94, 0xaa78_e771_4d36_ab2a);

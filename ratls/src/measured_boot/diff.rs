@@ -1,5 +1,7 @@
 //! What differs between two boots, in terms of meaning: `kernel 6.8.0-45 → 6.8.0-47; command line unchanged`.
 
+use std::collections::BTreeSet;
+
 use super::words::{file, holds, shown, worth};
 use super::{Boot, File};
 
@@ -177,9 +179,14 @@ fn sections(all: &mut Vec<Difference>, a: &Boot, b: &Boot) {
 }
 
 fn grub(all: &mut Vec<Difference>, a: &Boot, b: &Boot) {
-    let texts = |boot: &Boot| -> Vec<String> { boot.grub.iter().map(|line| line.value.text.clone()).collect() };
+    fn texts(boot: &Boot) -> Vec<&str> {
+        boot.grub.iter().map(|line| line.value.text.as_str()).collect()
+    }
     let (one, other) = (texts(a), texts(b));
-    let only = |a: &[String], b: &[String]| a.iter().filter(|text| !b.contains(text)).count();
+    let only = |a: &[&str], b: &[&str]| {
+        let known: BTreeSet<&&str> = b.iter().collect();
+        a.iter().filter(|text| !known.contains(text)).count()
+    };
     let change = match (only(&one, &other), only(&other, &one)) {
         _ if one.is_empty() && other.is_empty() => return,
         _ if one == other => Change::Unchanged,

@@ -1,7 +1,7 @@
 //! [`EventLog`] → [`Boot`]: each event to the fact that it states.
 
-use super::command_line::CommandLine;
 use super::keys::Keys;
+use super::lines::{self, MAX_LINES};
 use super::stub::{self, Stub};
 use super::{
     Boot, File, GrubLine, Image, KeyVariable, LineSource, MeasuredLine, Register, SbatLevel, Seen, State, Technology,
@@ -9,7 +9,7 @@ use super::{
 use crate::evidence::event_log::data::{
     Data, GLOBAL, GrubRole, IMAGE_SECURITY, Reading, SHIM_LOCK, TAG_LOAD_OPTIONS, Variable,
 };
-use crate::evidence::event_log::{Comparison, Event, EventLog, EventType, Replay};
+use crate::evidence::event_log::{Anomaly, Comparison, Event, EventLog, EventType, Irregularity, Replay};
 use crate::evidence::tpm::{Bank, PcrValues};
 
 /// The name in front of GCE's technology byte (platforms.md §7.3).
@@ -62,7 +62,10 @@ fn unquoted(log: &EventLog, bank: Bank) -> Option<Boot> {
         line: None,
     });
     boot.command_lines.extend(section);
-    boot.name_lines();
+    lines::name(&mut boot.command_lines);
+    if let Some(one_too_many) = boot.command_lines.get(MAX_LINES) {
+        boot.anomalies.push(Anomaly::new(one_too_many.pcr, one_too_many.event, Irregularity::ManyCommandLines));
+    }
     Some(boot)
 }
 
@@ -109,12 +112,12 @@ impl Boot {
             (8, Some(Data::Grub(grub))) => {
                 self.grub.push(seen(event, bound, GrubLine { role: grub.role, text: grub.text.to_owned() }));
                 if grub.role == GrubRole::KernelCommandLine {
-                    self.command_lines.push(line(LineSource::Grub, bound.then(|| CommandLine::parse(grub.text))));
+                    self.command_lines.push(line(LineSource::Grub, bound.then(|| lines::read(grub.text)).flatten()));
                 }
             }
             // systemd-stub before 251 measured an override here.
             (8 | 12, Some(Data::Text(text))) => {
-                self.command_lines.push(line(LineSource::Override, bound.then(|| CommandLine::parse(text))));
+                self.command_lines.push(line(LineSource::Override, bound.then(|| lines::read(text)).flatten()));
             }
             (9, Some(Data::Tag { id: TAG_LOAD_OPTIONS, .. })) => {
                 self.command_lines.push(line(LineSource::LoadOptions, None));
@@ -152,14 +155,6 @@ impl Boot {
             _ => {}
         }
     }
-
-    /// A line that was measured as a digest alone gets the text of another that hashes to it.
-    fn name_lines(&mut self) {
-        let known: Vec<CommandLine> = self.command_lines.iter().filter_map(|line| line.line.clone()).collect();
-        for measured in self.command_lines.iter_mut().filter(|measured| measured.line.is_none()) {
-            measured.line = known.iter().find(|line| measured.is(line.text())).cloned();
-        }
-    }
 }
 
 fn seen<T>(event: &Event, bound: bool, value: T) -> Seen<T> {
@@ -177,8 +172,4 @@ fn technology(info: &[u8]) -> Option<Technology> {
         4 => Technology::SevSnp,
         other => Technology::Unknown(*other),
     })
-}
-
-pub(super) fn utf16(text: &str) -> Vec<u8> {
-    text.encode_utf16().flat_map(u16::to_le_bytes).collect()
 }

@@ -5,6 +5,7 @@
 //! interpret     EventLog (× quote) → Boot
 //! read          the same for many quotes over one log
 //! command_line  words of a kernel command line
+//! lines         command lines that were measured, and whose text a digest is
 //! keys          whose keys Secure Boot has
 //! stub          sections of a unified kernel image, boot phases
 //! words         a Boot in sentences
@@ -20,6 +21,7 @@ pub mod command_line;
 pub mod diff;
 mod interpret;
 pub mod keys;
+mod lines;
 mod read;
 pub mod registers;
 pub mod stub;
@@ -35,6 +37,8 @@ use command_line::CommandLine;
 use keys::Keys;
 use stub::Stub;
 
+pub(crate) use lines::LineDigests;
+pub use lines::{LineSource, MAX_CMDLINE_BYTES, MAX_LINES, MeasuredLine};
 pub use read::ReadLog;
 
 /// Everything that a log says, as far as this version reads it.
@@ -162,30 +166,6 @@ pub struct GrubLine {
     pub text: String,
 }
 
-/// Who measured a kernel command line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LineSource {
-    /// grub, as it handed it on.
-    Grub,
-    /// The kernel's EFI stub, as it received it: a digest without a text.
-    LoadOptions,
-    /// The `.cmdline` section of a unified kernel image: a digest without a text.
-    Section,
-    /// An override of that section, from whoever started the image.
-    Override,
-}
-
-/// A kernel command line that was measured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MeasuredLine {
-    pub source: LineSource,
-    pub digest: PcrValue,
-    pub pcr: u8,
-    pub event: usize,
-    /// Where the log has it, or where another line's text hashes to this digest. Always bound.
-    pub line: Option<CommandLine>,
-}
-
 impl Boot {
     /// Reads a log in a bank. With a quote, every register is compared with it; a quote of another bank compares nothing.
     /// `None` where the log has no digests of the bank.
@@ -240,6 +220,7 @@ impl Boot {
     pub fn files(&self) -> &[File] {
         &self.files
     }
+    /// Where there are more than [`MAX_LINES`], none has a text.
     pub fn command_lines(&self) -> &[MeasuredLine] {
         &self.command_lines
     }
@@ -253,7 +234,7 @@ impl Boot {
 
     /// The one command line that every measured one agrees with, as far as texts are known. `None` where none is known, or two differ.
     pub fn command_line(&self) -> Option<&CommandLine> {
-        let mut texts = self.command_lines.iter().filter_map(|measured| measured.line.as_ref());
+        let mut texts = self.command_lines.iter().filter_map(|measured| measured.line.as_deref());
         let first = texts.next()?;
         texts.all(|text| text == first).then_some(first)
     }
@@ -273,24 +254,6 @@ impl Boot {
                 pcr: 4,
                 name: image.path.clone(),
             }),
-        }
-    }
-}
-
-impl MeasuredLine {
-    /// Whether this is what was measured. A text of a loader may be given with or without the `BOOT_IMAGE=` that the kernel
-    /// shows in /proc/cmdline.
-    pub fn is(&self, text: &str) -> bool {
-        let hashes = |bytes: &[u8]| self.digest.bank().hash(&[bytes]) == self.digest;
-        match self.source {
-            LineSource::Grub => {
-                hashes(text.as_bytes()) || text.strip_prefix("BOOT_IMAGE=").is_some_and(|text| hashes(text.as_bytes()))
-            }
-            LineSource::Section => ["", "\n", "\0"].iter().any(|end| hashes(format!("{text}{end}").as_bytes())),
-            LineSource::LoadOptions | LineSource::Override => ["", "BOOT_IMAGE="]
-                .iter()
-                .flat_map(|start| ["", "\0", " "].map(|end| format!("{start}{text}{end}")))
-                .any(|text| hashes(&interpret::utf16(&text))),
         }
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! Everything that comes from a log is escaped: it was written by a guest, and goes to a terminal or a page.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::keys::Keys;
-use super::{Boot, File, LineSource, Seen, State};
+use super::{Boot, File, LineSource, MAX_LINES, Seen, State};
 use crate::evidence::event_log::data::GrubRole;
 
 /// One thing that the log says.
@@ -129,14 +130,9 @@ impl Boot {
             let version = version.map(|version| format!(", version {}", shown(version))).unwrap_or_default();
             say(all, "kernel", true, format!("The kernel is {}{version}.", file(&kernel)));
         }
-        let mut loaded: Vec<File> = Vec::new();
-        for initrd in self.initrds() {
-            // What grub read, the EFI stub measures again.
-            if !loaded.iter().any(|known| known.digest == initrd.digest) {
-                loaded.push(initrd);
-            }
-        }
-        for initrd in loaded {
+        let mut told = BTreeSet::new();
+        // What grub read, the EFI stub measures again.
+        for initrd in self.initrds().into_iter().filter(|initrd| told.insert(initrd.digest)) {
             say(all, "initrd", true, format!("The initrd is {}.", file(&initrd)));
         }
         if let Some(line) = self.command_line() {
@@ -157,6 +153,11 @@ impl Boot {
                 say(all, "command line", true, format!("{} stands in it: {}.", weakness.word, weakness.why));
             }
         }
+        if self.command_lines.len() > MAX_LINES {
+            let text = format!("{} command lines were measured, and none is read.", self.command_lines.len());
+            say(all, "command line", true, text);
+            return;
+        }
         for measured in self.command_lines.iter().filter(|measured| measured.line.is_none()) {
             let text = format!(
                 "{} measured a command line with the digest {}; its text is not known.",
@@ -165,7 +166,7 @@ impl Boot {
             );
             say(all, "command line", true, text);
         }
-        let mut lines: Vec<_> = self.command_lines.iter().filter_map(|measured| measured.line.as_ref()).collect();
+        let mut lines: Vec<_> = self.command_lines.iter().filter_map(|measured| measured.line.as_deref()).collect();
         lines.dedup();
         if lines.len() > 1 {
             for line in lines {
@@ -228,12 +229,12 @@ impl Boot {
     /// Files that grub was told to load as initrd, by the names that its log gives them.
     pub fn initrds(&self) -> Vec<File> {
         let commands = self.grub.iter().filter(|line| line.value.role == GrubRole::Command);
-        let named: Vec<&str> = commands
+        let named: BTreeSet<&str> = commands
             .filter_map(|line| line.value.text.strip_prefix("initrd ").or(line.value.text.strip_prefix("initrdefi ")))
             .flat_map(str::split_ascii_whitespace)
             .collect();
         let loaded = |file: &&File| {
-            file.name.as_deref().is_some_and(|name| named.contains(&name) || name == super::interpret::STUB_INITRD)
+            file.name.as_deref().is_some_and(|name| named.contains(name) || name == super::interpret::STUB_INITRD)
         };
         self.files.iter().filter(loaded).cloned().collect()
     }

@@ -9,7 +9,7 @@ use crate::evidence::event_log::{Event, EventLog, EventType};
 use crate::evidence::tpm::{Bank, PcrValue};
 use crate::measured_boot::command_line::CommandLine;
 use crate::measured_boot::stub::Section;
-use crate::measured_boot::{Boot, MeasuredLine};
+use crate::measured_boot::{Boot, KeyVariable, LineDigests, MAX_LINES, MeasuredLine, Seen};
 use crate::policy::event_log::{EventLogRules, JUDGED, Listed, MeasuredDigest};
 use crate::policy::{Bindings, Budget};
 use crate::reference::{BootReference, Part};
@@ -43,9 +43,10 @@ pub(super) struct Account {
     pub(super) wrong_lines: Vec<MeasuredLine>,
     /// The digest of the kernel that was started is on the list.
     pub(super) kernel_listed: bool,
-    /// The command line: as the log has it, or as the policy gave it where only its digest was measured.
+    /// The command line: as the log has it, or as the policy gave it where only its digest was measured. `None` where one of those
+    /// that were measured is not known or says something else: it may be the one that the kernel went by.
     pub(super) line: Option<CommandLine>,
-    /// A line was accepted by its digest, and nobody knows what it says.
+    /// A line was measured as a digest, and nobody knows what it says.
     pub(super) unread_line: bool,
 }
 
@@ -60,17 +61,21 @@ impl Account {
             common,
             budget,
             lines,
+            right: LineDigests::default(),
             bindings: None,
-            given: None,
+            given: Vec::new(),
             unread: false,
         };
         let mut wrong_lines = Vec::new();
-        if rules.names_lines() {
+        if !rules.names_lines() {
+            teller.unread = boot.command_lines.iter().any(|measured| measured.line.is_none());
+        } else {
             for measured in &boot.command_lines {
-                let right = teller.line(measured);
+                let right = boot.command_lines.len() <= MAX_LINES && teller.line(measured);
                 teller.lines.insert(measured.event, right);
-                if !right {
-                    wrong_lines.push(measured.clone());
+                match right {
+                    true => teller.right.insert(measured),
+                    false => wrong_lines.push(measured.clone()),
                 }
             }
         }
@@ -82,7 +87,7 @@ impl Account {
             on(&rules.kernel, &digest) || held.files.is_some_and(|files| files.knows_as(Part::Kernel, &digest))
         });
         let unread_line = teller.unread;
-        let line = boot.command_line().cloned().or(teller.given).filter(|_| wrong_lines.is_empty());
+        let line = teller.agreed().filter(|_| wrong_lines.is_empty() && !unread_line);
         Account { outcomes, wrong_lines, kernel_listed, line, unread_line }
     }
 
@@ -108,11 +113,13 @@ struct Teller<'a> {
     budget: Budget,
     /// By the event that measured it: whether a pattern matches.
     lines: BTreeMap<usize, bool>,
+    /// The lines for which one does.
+    right: LineDigests,
     /// What the variables of the matching pattern stood for.
     bindings: Option<Bindings>,
-    /// A text of the policy whose digest was measured.
-    given: Option<CommandLine>,
-    /// A digest of the policy was measured, and no text is known for it.
+    /// Texts of the policy whose digests were measured, where the log has no text.
+    given: Vec<CommandLine>,
+    /// A digest was measured for which no text is known.
     unread: bool,
 }
 
@@ -194,8 +201,7 @@ impl Teller<'_> {
 
     fn names_in_secure_boot(&self, event: &Event) -> bool {
         // Read once already, unless it is of somebody else than the specification's owners of keys.
-        let keys = self.boot.keys.iter().chain(&self.boot.authorities).find(|key| key.event == event.number());
-        if let Some(key) = keys {
+        if let Some(key) = of(event, &self.boot.keys).or(of(event, &self.boot.authorities)) {
             return key.bound && self.names_keys(event.kind(), &key.value.name, &key.value.keys.digest);
         }
         let reading = event.read();
@@ -224,10 +230,7 @@ impl Teller<'_> {
         let Ok(at) = self.boot.grub.binary_search_by_key(&event.number(), |line| line.event) else { return false };
         let Some(grub) = self.boot.grub.get(at).filter(|line| line.bound).map(|line| &line.value) else { return false };
         let handed_on = ["linux ", "linuxefi "].iter().find_map(|command| grub.text.strip_prefix(command));
-        let is_line = |line: &MeasuredLine| handed_on.is_some_and(|text| line.is(text));
-        let known =
-            self.boot.command_lines.iter().any(|line| self.lines.get(&line.event) == Some(&true) && is_line(line));
-        if known && grub.role == GrubRole::Command {
+        if grub.role == GrubRole::Command && handed_on.is_some_and(|text| self.right.have(text)) {
             return true;
         }
         let (rules, text) = (self.rules, grub.text.as_str());
@@ -242,7 +245,7 @@ impl Teller<'_> {
     fn line(&mut self, measured: &MeasuredLine) -> bool {
         let rules = self.rules;
         for pattern in &rules.command_lines {
-            let text = measured.line.as_ref().map(CommandLine::text);
+            let text = measured.line.as_deref().map(CommandLine::text);
             let variants = text.map(|text| [text.to_owned(), format!("BOOT_IMAGE={text}")]).into_iter().flatten();
             let found = match pattern.exact() {
                 Some(text) => measured.is(text).then(Bindings::new),
@@ -255,13 +258,21 @@ impl Teller<'_> {
                 && self.bindings.as_ref().is_none_or(|before| *before == found)
             {
                 self.bindings = Some(found);
-                self.given = pattern.exact().map(CommandLine::parse);
+                self.given.extend(pattern.exact().filter(|_| measured.line.is_none()).map(CommandLine::parse));
                 return true;
             }
         }
         let listed = on(&rules.command_line_digests, &measured.digest);
         self.unread |= listed && measured.line.is_none();
         listed
+    }
+
+    /// The text that all lines have which were measured.
+    fn agreed(&self) -> Option<CommandLine> {
+        let mut known =
+            self.boot.command_lines.iter().filter_map(|measured| measured.line.as_deref()).chain(&self.given);
+        let first = known.next()?;
+        known.all(|other| without_image(other) == without_image(first)).then(|| first.clone())
     }
 
     fn unnamed_sections(&self) -> Vec<usize> {
@@ -282,6 +293,11 @@ impl Teller<'_> {
     }
 }
 
+/// As a loader and the kernel may both have it.
+fn without_image(line: &CommandLine) -> &str {
+    line.text().strip_prefix("BOOT_IMAGE=").unwrap_or(line.text())
+}
+
 /// The digest of what was started as the kernel.
 pub(super) fn kernel(boot: &Boot) -> Option<PcrValue> {
     let section = boot.stub.sections.iter().find(|section| section.name == ".linux");
@@ -297,6 +313,11 @@ pub(super) fn is_common(event: &Event) -> bool {
 fn common(bank: Bank) -> Vec<PcrValue> {
     let actions = ACTIONS.iter().map(|action| action.as_bytes());
     actions.chain([&[0; 4][..]]).map(|measured| bank.hash(&[measured])).collect()
+}
+
+/// The variable that this event measured; they stand in the order of events.
+fn of<'a>(event: &Event, variables: &'a [Seen<KeyVariable>]) -> Option<&'a Seen<KeyVariable>> {
+    variables.get(variables.binary_search_by_key(&event.number(), |variable| variable.event).ok()?)
 }
 
 fn on(list: &[MeasuredDigest], digest: &PcrValue) -> bool {

@@ -3,13 +3,15 @@
 //! The other side of [`super::account`]. It trusts nothing: that something was measured says that it ran, not that it should
 //! have. What no rule can name is told as that.
 
+use std::collections::BTreeSet;
+
 use super::account::{is_common, kernel};
 use crate::digest::Sha256Digest;
 use crate::evidence::event_log::data::{Data, GrubRole, TAG_LOAD_OPTIONS};
 use crate::evidence::event_log::{Event, EventLog, EventType};
 use crate::evidence::tpm::{PcrValue, PcrValues};
 use crate::measured_boot::keys::Keys;
-use crate::measured_boot::{Boot, LineSource, SbatLevel};
+use crate::measured_boot::{Boot, LineDigests, LineSource, SbatLevel};
 use crate::policy::event_log::JUDGED;
 
 /// A digest that a rule may name, and what the log calls it, which is only a claim.
@@ -45,6 +47,13 @@ pub struct Pins {
     pub unruly: Vec<(u8, String)>,
 }
 
+/// What is asked of each event.
+struct Known {
+    initrds: BTreeSet<PcrValue>,
+    line_events: BTreeSet<usize>,
+    lines: LineDigests,
+}
+
 /// What `secure_boot_keys` may name.
 const KEY_VARIABLES: [&str; 4] = ["PK", "KEK", "db", "dbx"];
 
@@ -77,10 +86,14 @@ impl Pins {
         };
         pins.command_lines();
         pins.images_sections();
-        let initrds: Vec<PcrValue> = pins.boot.initrds().iter().map(|file| file.digest).collect();
+        let known = Known {
+            initrds: pins.boot.initrds().iter().map(|file| file.digest).collect(),
+            line_events: pins.boot.command_lines.iter().map(|line| line.event).collect(),
+            lines: pins.boot.command_lines.iter().collect(),
+        };
         for pcr in JUDGED {
             let events: Vec<&Event> = log.extending(pcr).filter(|event| !is_common(event)).collect();
-            let unnamed = events.into_iter().filter(|event| !pins.take(event, &initrds)).count();
+            let unnamed = events.into_iter().filter(|event| !pins.take(event, &known)).count();
             pins.unruly.extend(pins.why_unruly(pcr, unnamed).map(|why| (pcr, why)));
         }
         pins
@@ -116,7 +129,7 @@ impl Pins {
     }
 
     /// Whether a rule can name the event; then it stands in the list of that rule.
-    fn take(&mut self, event: &Event, initrds: &[PcrValue]) -> bool {
+    fn take(&mut self, event: &Event, known: &Known) -> bool {
         let Some(digest) = event.digest(self.boot.bank()).copied() else { return false };
         let reading = event.read();
         let name = match reading.claimed() {
@@ -126,7 +139,7 @@ impl Pins {
         };
         let pin = Pin { digest, name };
         let is_kernel = self.kernel.as_ref().is_some_and(|kernel| kernel.digest == digest);
-        let is_line = self.boot.command_lines.iter().any(|line| line.event == event.number());
+        let is_line = known.line_events.contains(&event.number());
         match event.pcr() {
             0 | 1 | 11 => true,
             4 | 9 if is_kernel => true,
@@ -134,9 +147,9 @@ impl Pins {
             5 => keep(&mut self.disk, pin),
             7 => self.take_secure_boot(event),
             8 | 12 if is_line => true,
-            8 => self.take_text(event),
+            8 => self.take_text(event, &known.lines),
             9 if is_line || matches!(reading.claimed(), Some(Data::Tag { id: TAG_LOAD_OPTIONS, .. })) => true,
-            9 if initrds.contains(&digest) => keep(&mut self.initrd, pin),
+            9 if known.initrds.contains(&digest) => keep(&mut self.initrd, pin),
             9 | 13 => keep(&mut self.files, pin),
             14 => keep(&mut self.mok, pin),
             _ => false,
@@ -163,12 +176,11 @@ impl Pins {
         }
     }
 
-    fn take_text(&mut self, event: &Event) -> bool {
+    fn take_text(&mut self, event: &Event, lines: &LineDigests) -> bool {
         let reading = event.read();
         let Some(Data::Grub(grub)) = reading.bound() else { return false };
         let handed_on = ["linux ", "linuxefi "].iter().find_map(|command| grub.text.strip_prefix(command));
-        let hands_on = |text: &str| self.boot.command_lines.iter().any(|line| line.is(text));
-        let known = grub.role == GrubRole::Command && handed_on.is_some_and(hands_on);
+        let known = grub.role == GrubRole::Command && handed_on.is_some_and(|text| lines.have(text));
         if !known && !self.grub_commands.iter().any(|command| command == grub.text) {
             self.grub_commands.push(grub.text.to_owned());
         }

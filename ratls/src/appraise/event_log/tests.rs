@@ -10,6 +10,7 @@ use crate::evidence::tpm::Bank;
 use crate::policy::AppraisalPolicy;
 use crate::verify::Channel;
 
+mod hostile;
 #[path = "../../../tests/shared/logs.rs"]
 #[allow(dead_code, unreachable_pub)]
 mod logs;

@@ -48,9 +48,14 @@ pub enum Irregularity {
     ApplicationBeforeCall,
     UnknownType(u32),
     Locality,
+    /// More than are read.
+    ManyCommandLines,
 }
 
 impl Anomaly {
+    pub(crate) fn new(pcr: u8, event: usize, what: Irregularity) -> Anomaly {
+        Anomaly { pcr, event: Some(event), what }
+    }
     /// The register whose meaning is in doubt.
     pub fn pcr(&self) -> u8 {
         self.pcr
@@ -95,6 +100,9 @@ impl fmt::Display for Irregularity {
             I::UnknownType(kind) => write!(f, "an event of the unknown type 0x{kind:08x}"),
             I::Locality => {
                 f.write_str("StartupLocality is not one event before all others of PCR 0 that says 0, 3 or 4")
+            }
+            I::ManyCommandLines => {
+                f.write_str("more kernel command lines than any boot measures; none of them is read")
             }
         }
     }

@@ -15,6 +15,8 @@ pub mod public;
 pub mod signature;
 
 pub use attest::{AttestError, Clock, Quoted};
+#[cfg(test)]
+pub(crate) use pcr::hashed;
 pub use pcr::{Bank, PcrValue, PcrValues};
 pub use public::{Attributes, Hierarchy, Key, Name, Public, PublicError};
 pub use signature::{Signature, SignatureError};

@@ -47,6 +47,8 @@ impl Bank {
 
     /// The bank's hash over the parts, one after the other.
     pub fn hash(self, parts: &[&[u8]]) -> PcrValue {
+        #[cfg(test)]
+        hashed::count(parts);
         match self {
             Bank::Sha256 => PcrValue::from_slice(sha256(parts).as_bytes()),
             Bank::Sha384 => PcrValue::from_slice(sha384(parts).as_bytes()),
@@ -169,6 +171,24 @@ impl PcrValues {
     }
     pub fn iter(&self) -> impl Iterator<Item = (u8, &PcrValue)> {
         self.values.iter().map(|(index, value)| (*index, value))
+    }
+}
+
+/// Bytes hashed in this thread, for tests of what a guest's text may cost.
+#[cfg(test)]
+pub(crate) mod hashed {
+    use std::cell::Cell;
+
+    thread_local! { static BYTES: Cell<usize> = const { Cell::new(0) } }
+
+    pub(super) fn count(parts: &[&[u8]]) {
+        BYTES.set(BYTES.get() + parts.iter().map(|part| part.len()).sum::<usize>());
+    }
+
+    pub(crate) fn during<T>(work: impl FnOnce() -> T) -> (T, usize) {
+        let before = BYTES.get();
+        let value = work();
+        (value, BYTES.get() - before)
     }
 }
 
