@@ -162,7 +162,10 @@ impl Walk<'_> {
             return Err(format!("the archived policy {policy}, or a file that it names, is missing or was changed"));
         };
         let result = match verify_bundle(&bundle, &loaded.anchors, at) {
-            Ok((evidence, _)) => appraise(Some(&loaded.policy), evidence),
+            Ok((mut evidence, _)) => {
+                evidence.witnessed_by_reader();
+                appraise(Some(&loaded.policy), evidence)
+            }
             Err(error) => {
                 AttestationResult::refusal(Finding::of_verification(error.id(), &error), Channel::None, None, at)
             }

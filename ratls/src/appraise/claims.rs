@@ -34,7 +34,7 @@ const AGELESS: &str = "Z_STALE";
 
 /// Findings after which nothing that the vTPM said counts: it is not the TPM of such a guest. What the AMD-SP says of the firmware
 /// stands (platforms.md §8.6: an AK that nobody vouches for).
-const OF_THE_VTPM: &[&str] = &["T_UNBOUND", "T_AK_UNPROVEN", "G_PCR0", "Z_TPM"];
+const OF_THE_VTPM: &[&str] = &["T_UNBOUND", "T_AK_UNPROVEN", "T_AK_WITNESSED", "G_PCR0", "Z_TPM"];
 
 /// Everything that is known, for [`super::levels::judge`].
 pub(super) fn inputs(

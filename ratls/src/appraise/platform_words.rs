@@ -14,7 +14,9 @@ pub(super) fn vtpm(tpm: &VerifiedTpm) -> String {
         AkProof::Paravisor { certificate: None } => "the paravisor alone names its key",
         AkProof::Certificate(_) => "the cloud certifies its key",
         AkProof::Credential => "its key was shown to live beside the EK that the SVSM names",
-        AkProof::Witnessed => "its key was shown to live beside the EK that the SVSM names, says who saved the bundle",
+        AkProof::Witnessed(_) => {
+            "its key was shown to live beside the EK that the SVSM names, says who saved the bundle"
+        }
         AkProof::Document => "the cloud's Nitro system signs its registers",
         AkProof::Unproven => "nobody vouches for its key",
     };

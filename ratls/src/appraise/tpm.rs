@@ -10,7 +10,7 @@ use super::snp::one_of;
 use crate::binding::Profile;
 use crate::evidence::tpm::PcrValues;
 use crate::policy::{AkRule, AppraisalPolicy, Need, NitroTpm, RequiredRoot};
-use crate::verify::{AkProof, Link, TpmKind, VerifiedEvidence, VerifiedPieces, VerifiedTpm};
+use crate::verify::{AkProof, Link, TpmKind, VerifiedEvidence, VerifiedPieces, VerifiedTpm, Witness};
 
 /// Checks that hold under every policy and without one.
 pub(super) fn always(judge: &mut Judge<'_>, evidence: &VerifiedEvidence) {
@@ -109,15 +109,17 @@ fn unproven(judge: &mut Judge<'_>, profile: Profile, tpm: &VerifiedTpm) {
 
 /// Who vouches, and so whose word the registers are.
 fn vouched(judge: &mut Judge<'_>, tpm: &VerifiedTpm) {
-    if matches!(tpm.proof(), AkProof::Witnessed) {
-        judge.add(
-            "T_AK_WITNESSED",
-            Severity::Warning,
-            "attestation key",
-            "whoever saved the bundle says that the key was proven to live in the SVSM's TPM",
-            "the proof itself",
-            "nobody can look again: believe it as far as you believe who saved the bundle, or inspect the guest yourself",
-        );
+    if let AkProof::Witnessed(witness) = tpm.proof() {
+        // Nothing signs it, so nothing rests on it but what the reader saw himself.
+        let (severity, seen) = match witness {
+            Witness::Reader => (Severity::Warning, "you saw the key proven to live in the SVSM's TPM"),
+            Witness::Somebody => (
+                Severity::Cap,
+                "whoever saved the bundle says that the key was proven to live in the SVSM's TPM, and nothing signs that",
+            ),
+        };
+        let help = "nobody can look again; inspect the guest yourself";
+        judge.add("T_AK_WITNESSED", severity, "attestation key", seen, "the proof itself", help);
     }
     if tpm.link() == Link::VendorPki {
         let help = "the provider's host runs the vTPM; the AMD-SP does not know which system runs behind the firmware, and what \

@@ -205,7 +205,8 @@ pub fn verify_key(
     .verify(anchors, now)
 }
 
-/// Verifies a saved bundle again. It was bound to a connection then; now it is evidence in a file.
+/// Verifies a saved bundle again. It was bound to a connection then; now it is evidence in a file. That a key was seen proven is the
+/// word of whoever wrote the file, until its reader says that it is his own ([`VerifiedEvidence::witnessed_by_reader`]).
 pub fn verify_bundle(
     bundle: &Bundle,
     anchors: &TrustAnchors,

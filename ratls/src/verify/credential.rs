@@ -10,7 +10,7 @@ use crate::digest::bytes_type;
 use crate::evidence::snp::ReportId;
 use crate::evidence::tpm::{Key, Name};
 use crate::verify::evidence::VerifiedEvidence;
-use crate::verify::tpm::AkProof;
+use crate::verify::tpm::{AkProof, Witness};
 use crate::wire::credential::{CredentialResponse, CredentialSecret};
 use zeroize::Zeroizing;
 
@@ -121,7 +121,7 @@ pub struct CredentialKey(CredentialProof);
 /// What a bundle's witness saw, for who can only believe it.
 pub(super) fn witnessed(evidence: &mut VerifiedEvidence) -> Result<(), CredentialError> {
     CredentialProof::wanted(evidence).ok_or(CredentialError::NothingToProve)?;
-    evidence.set_proof(AkProof::Witnessed);
+    evidence.set_proof(AkProof::Witnessed(Witness::Somebody));
     Ok(())
 }
 

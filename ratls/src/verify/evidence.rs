@@ -7,7 +7,7 @@ use crate::time::UnixTime;
 use crate::verify::credential::{CredentialError, CredentialProof};
 use crate::verify::parts::VerifiedParts;
 use crate::verify::report::VerifiedReport;
-use crate::verify::tpm::{AkProof, Registers, TpmKind, VerifiedTpm};
+use crate::verify::tpm::{AkProof, Registers, TpmKind, VerifiedTpm, Witness};
 use crate::wire::attest::PartInfo;
 
 /// How the evidence hangs on the connection that it came over.
@@ -189,6 +189,14 @@ impl VerifiedEvidence {
         proof.is_for(self)?;
         self.set_proof(AkProof::Credential);
         Ok(())
+    }
+
+    /// Of a file that its reader wrote himself and keeps where nobody else writes, as an audit log is: what its witness saw, he
+    /// saw. Changes nothing where the file has no witness.
+    pub fn witnessed_by_reader(&mut self) {
+        if let Some(VerifiedTpm { proof: AkProof::Witnessed(witness), .. }) = &mut self.platform.tpm {
+            *witness = Witness::Reader;
+        }
     }
 
     pub(super) fn set_proof(&mut self, proof: AkProof) {

@@ -35,4 +35,4 @@ pub use link::{Link, Root};
 pub use parts::{Part, PartRefusal, VerifiedParts};
 pub use quote::{QuoteError, VerifiedQuote, verify_quote};
 pub use report::{ReportRefusal, VerifiedReport, verify_report};
-pub use tpm::{AkProof, Registers, TpmError, TpmKind, VerifiedTpm};
+pub use tpm::{AkProof, Registers, TpmError, TpmKind, VerifiedTpm, Witness};

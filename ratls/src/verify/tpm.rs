@@ -48,12 +48,21 @@ pub enum AkProof {
     /// A secret that was hidden for the EK of the SVSM's manifest, on this connection or on an earlier one of the same
     /// guest, came back: the key lives in the same TPM.
     Credential,
-    /// As before, but seen by whoever saved the bundle. Nobody can look again.
-    Witnessed,
+    /// As before, but seen by whoever saved the bundle. Nobody can look again, and nothing signs that it was seen.
+    Witnessed(Witness),
     /// The Nitro system signed the registers itself, and no AK is needed.
     Document,
     /// Nobody.
     Unproven,
+}
+
+/// Who saw a key proven, and wrote it into a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Witness {
+    /// Whoever reads the file wrote it, and keeps it where nobody else writes.
+    Reader,
+    /// Somebody: whoever could change the file could say so.
+    Somebody,
 }
 
 /// Who signed the registers' values.
@@ -83,7 +92,7 @@ impl AkProof {
             AkProof::Paravisor { .. } => "paravisor",
             AkProof::Certificate(_) => "certificate",
             AkProof::Credential => "credential",
-            AkProof::Witnessed => "witnessed",
+            AkProof::Witnessed(_) => "witnessed",
             AkProof::Document => "document",
             AkProof::Unproven => "unproven",
         }
@@ -94,7 +103,7 @@ impl AkProof {
         match self {
             AkProof::Paravisor { certificate } => certificate.as_deref(),
             AkProof::Certificate(ak) => Some(ak),
-            AkProof::Credential | AkProof::Witnessed | AkProof::Document | AkProof::Unproven => None,
+            AkProof::Credential | AkProof::Witnessed(_) | AkProof::Document | AkProof::Unproven => None,
         }
     }
 
@@ -107,11 +116,13 @@ impl AkProof {
     /// asked, and hashed what it liked.
     fn link(&self, vmpl: u32) -> Link {
         match self {
-            AkProof::Paravisor { .. } | AkProof::Credential | AkProof::Witnessed if vmpl == 0 => Link::FirmwareAsserted,
+            AkProof::Paravisor { .. } | AkProof::Credential | AkProof::Witnessed(_) if vmpl == 0 => {
+                Link::FirmwareAsserted
+            }
             AkProof::Paravisor { certificate: Some(_) } | AkProof::Certificate(_) | AkProof::Document => {
                 Link::VendorPki
             }
-            AkProof::Paravisor { .. } | AkProof::Credential | AkProof::Witnessed | AkProof::Unproven => {
+            AkProof::Paravisor { .. } | AkProof::Credential | AkProof::Witnessed(_) | AkProof::Unproven => {
                 Link::GuestAsserted
             }
         }

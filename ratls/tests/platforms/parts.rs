@@ -82,7 +82,7 @@ fn a_bundle_of_every_platform_verifies_again_and_is_of_no_connection() {
     }
 }
 
-/// Decision 18: recorded as witnessed, not re-verifiable.
+/// Recorded, and nothing that anybody could verify again.
 #[test]
 fn a_bundle_says_that_its_witness_saw_the_ak_proven_where_there_was_something_to_prove() {
     let verified = |profile, witnessed| {
@@ -91,12 +91,21 @@ fn a_bundle_says_that_its_witness_saw_the_ak_proven_where_there_was_something_to
     };
     assert_eq!(verified(Profile::SvsmSnp, true).unwrap(), Some("witnessed"));
     assert_eq!(verified(Profile::SvsmSnp, false).unwrap(), Some("unproven"));
-    let warned = |witnessed| {
+    let told = |witnessed, by_reader| {
         let saved = bundle(&guest(Profile::SvsmSnp).show(), &[], witnessed);
-        let result = appraise(None, verify_bundle(&saved, &anchors(), NOW).unwrap().0);
-        result.findings().iter().any(|f| f.id() == "T_AK_WITNESSED" && f.severity() == Severity::Warning)
+        let (mut evidence, _) = verify_bundle(&saved, &anchors(), NOW).unwrap();
+        if by_reader {
+            evidence.witnessed_by_reader();
+        }
+        let result = appraise(None, evidence);
+        let found = result.findings().iter().find(|finding| finding.id().starts_with("T_AK_"));
+        found.map(|finding| (finding.id(), finding.severity()))
     };
-    assert!(warned(true) && !warned(false));
+    assert_eq!(told(true, false), Some(("T_AK_WITNESSED", Severity::Cap)));
+    assert_eq!(told(true, true), Some(("T_AK_WITNESSED", Severity::Warning)));
+    for by_reader in [false, true] {
+        assert_eq!(told(false, by_reader), Some(("T_AK_UNPROVEN", Severity::Cap)));
+    }
     for profile in [Profile::Snp, Profile::AzureSnp, Profile::GcpSnp] {
         assert_eq!(verified(profile, true).unwrap_err().id(), "T_AK_PROOF");
     }

@@ -11,6 +11,8 @@ use crate::guest::Guest;
 pub(crate) struct Judged {
     pub(crate) live: AttestationResult,
     pub(crate) saved: AttestationResult,
+    /// The file, for somebody who did not write it.
+    pub(crate) passed_on: AttestationResult,
 }
 
 impl Guest {
@@ -29,7 +31,10 @@ impl Guest {
         change(&mut bundle);
         let bundle = Bundle::parse(&bundle.encode()).unwrap();
         shown.close().await;
-        let (evidence, _) = verify_bundle(&bundle, &target.anchors, bundle.received).unwrap();
-        Judged { live, saved: appraise(target.policy.as_deref(), evidence) }
+        let read = || verify_bundle(&bundle, &target.anchors, bundle.received).unwrap().0;
+        let mut own = read();
+        own.witnessed_by_reader();
+        let policy = target.policy.as_deref();
+        Judged { live, saved: appraise(policy, own), passed_on: appraise(policy, read()) }
     }
 }

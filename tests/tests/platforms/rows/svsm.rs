@@ -20,6 +20,10 @@ async fn row_13_e_vtpm_with_its_ak_proven_and_everything_rebuilt() {
     let firmware = judged.why(Component::Firmware);
     assert!(firmware.contains("svsm.igvm") && firmware.contains("rebuilder a, rebuilder b"), "{firmware}");
 
+    // To whoever else reads the file, that the key was proven is a word that nobody signed.
+    assert_eq!(super::shown(judged.passed_on.levels_if_fresh()), NOT_PROVEN, "{}", judged.passed_on);
+    assert!(judged.passed_on.findings().iter().any(|finding| finding.id() == "T_AK_WITNESSED"));
+
     // Counter-checks: no rebuilds; no file of the SVSM.
     guest.shows(&case, &case.held.without(&["rebuild"])).await.prints("✓ ✓ | L3 amd | L3 amd | L3 amd | L3 amd");
     guest.shows(&case, &case.held.without(&["image"])).await.prints("✓ ✓ | L4 amd | L4 amd | L4 amd | L2 amd");
