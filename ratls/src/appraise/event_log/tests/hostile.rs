@@ -13,7 +13,7 @@ use crate::measured_boot::{MAX_CMDLINE_BYTES, MAX_LINES};
 const TIMES: usize = 40;
 
 /// With the digest that the kernel's EFI stub measures of a command line, so many times.
-fn and_by_the_stub(mut log: Log, text: &str, times: usize) -> Log {
+pub(super) fn and_by_the_stub(mut log: Log, text: &str, times: usize) -> Log {
     let tag = [&TAG_LOAD_OPTIONS.to_le_bytes()[..], &[2, 0, 0, 0], b"x\0"].concat();
     let text = utf16(text);
     for _ in 0..times {
