@@ -132,11 +132,17 @@ pub fn summary(levels: &Levels, signed: Signed) -> Vec<(&'static str, String)> {
 
 /// Who has a live connection whose evidence is fresh and bound to it.
 ///
-/// The binder is written by the guest's system. Who that is, is known only as far as the kernel is (platforms.md §1.4): a host can start
+/// The binder is written by the guest's system. Who that is, is known only as far as the kernel is: a host can start
 /// a kernel of its own behind genuine firmware.
 pub fn whose_connection(levels: &Levels) -> &'static str {
     let kernel = levels.cell(Component::Kernel);
     match (kernel.level() >= Level::L2, kernel.anchor()) {
+        (true, Some(Root::Vtpm)) if levels.amd_sp() != Row::Ok => {
+            "Some software has this connection; which software, and on what machine, only the cloud's own vTPM says."
+        }
+        _ if levels.amd_sp() != Row::Ok => {
+            "Some software has this connection; nothing here shows which software, or on what machine."
+        }
         (true, Some(Root::AmdSp)) => {
             "This connection ends inside the attested guest: hardware signed it after the connection began."
         }
@@ -147,6 +153,25 @@ pub fn whose_connection(levels: &Levels) -> &'static str {
             "Some software behind this firmware, on AMD hardware, has this connection; nothing here shows which software."
         }
         (false, _) => "Some software on AMD hardware has this connection; nothing here shows which software.",
+    }
+}
+
+/// Who made the TLS key, where evidence names the key and no connection. As [`whose_connection`], and whoever holds the key now may be
+/// somebody else.
+pub(super) fn whose_key(levels: &Levels) -> &'static str {
+    let kernel = levels.cell(Component::Kernel);
+    match (levels.amd_sp() == Row::Ok && kernel.level() >= Level::L2, kernel.anchor()) {
+        (true, Some(Root::AmdSp)) => {
+            "The TLS key was made inside the attested guest; whoever holds the key now may be elsewhere."
+        }
+        (true, Some(Root::Vtpm)) => {
+            "Some software on AMD hardware named the TLS key; which software, only the cloud's own vTPM says, and whoever holds the \
+             key now may be elsewhere."
+        }
+        _ => {
+            "Some software on AMD hardware named the TLS key; nothing here shows which software, and whoever holds the key now may be \
+             elsewhere."
+        }
     }
 }
 
@@ -202,6 +227,25 @@ mod tests {
 
     fn nothing() -> Levels {
         judge(&Inputs { amd_sp: RootState::sound(), vtpm: None, claims: vec![] }, View::Strict)
+    }
+
+    /// Nothing that the hardware signed counts: it was signed at an unknown time.
+    fn of_unknown_age() -> Levels {
+        let amd_sp = RootState { fresh: false, ageless: true, ..RootState::sound() };
+        judge(&Inputs { amd_sp, vtpm: Some(RootState::sound()), claims: vec![] }, View::Strict)
+    }
+
+    #[test]
+    fn whoever_has_a_connection_or_a_key_is_told_no_more_than_the_table_says() {
+        let (sound, old) = (nothing(), of_unknown_age());
+        assert_eq!((sound.amd_sp(), old.amd_sp()), (Row::Ok, Row::Failed));
+        assert!(whose_connection(&sound).starts_with("Some software on AMD hardware has this connection"));
+        let old_words = [whose_connection(&old), whose_key(&old), whose_key(&sound)];
+        assert_eq!(
+            old_words[0],
+            "Some software has this connection; nothing here shows which software, or on what machine."
+        );
+        assert!(old_words.iter().all(|words| !words.contains("attested guest")), "{old_words:?}");
     }
 
     #[test]

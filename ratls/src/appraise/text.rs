@@ -2,6 +2,7 @@
 //!
 //! Everything that came from the peer is printed escaped, so that no name or certificate text can write to the terminal.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 use super::finding::{Finding, Severity};
@@ -14,6 +15,8 @@ use crate::verify::{Channel, Freshness, Root};
 
 /// Stands first wherever a simulated result is shown.
 pub const SIMULATED: &str = "SIMULATED, PROVES NOTHING";
+
+const AGE: &str = "How old the hardware's report is, is unknown.";
 
 /// Whether what is written goes to something that shows colours. They repeat what the text says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,11 +158,16 @@ impl AttestationResult {
     }
 
     /// One sentence that says no more than what was proven.
-    pub fn sentence(&self) -> &'static str {
+    pub fn sentence(&self) -> Cow<'static, str> {
         if self.simulated() {
-            return "The evidence was made by software; there is no guest.";
+            return "The evidence was made by software; there is no guest.".into();
         }
-        match (self.verdict, self.channel, self.hw_freshness()) {
+        self.unsimulated_sentence()
+    }
+
+    /// The same, as if the evidence were not simulated.
+    pub fn unsimulated_sentence(&self) -> Cow<'static, str> {
+        let sentence = match (self.verdict, self.channel, self.hw_freshness()) {
             _ if self.pieces.is_some() => {
                 "These pieces are genuine; without a report they are of no machine that the AMD-SP knows."
             }
@@ -167,13 +175,12 @@ impl AttestationResult {
             (Verdict::Refused, ..) => "The hardware signed this, and it is not what you accept.",
             (_, Channel::Exporter, Freshness::Connect) => strip::whose_connection(self.levels()),
             (_, Channel::Exporter, _) => {
-                "This connection ends inside the attested guest; how old the evidence is, is unknown."
+                return format!("{} {AGE}", strip::whose_connection(self.levels())).into();
             }
-            (_, Channel::Key, _) => {
-                "The TLS key was made inside the attested guest; whoever holds the key now may be elsewhere."
-            }
+            (_, Channel::Key, _) => strip::whose_key(self.levels_if_fresh()),
             (_, Channel::None, _) => "This proves what was signed, not who is on the other end of a connection.",
-        }
+        };
+        sentence.into()
     }
 
     /// Whose connection, and when hardware signed; with the words that programs get.

@@ -291,6 +291,11 @@ mod tests {
         )
         .unwrap();
         assert_eq!(azure.clouds().azure.as_ref().unwrap().stale_report, StaleReport::AcceptOfUnknownAge);
+        let both = "[azure]\nstale_report = \"accept a report of unknown age\"\n[levels]\nview = \"relaxed\"\nkernel = \"L2 vtpm\"\n";
+        let both = parse("\"azure-snp\"", both).unwrap();
+        let noted =
+            |policy: &AppraisalPolicy| policy.cautions().iter().any(|text| text.starts_with("view and stale_report"));
+        assert!(noted(&both) && !noted(&azure));
         let gcp = parse(
             "\"gcp-snp\"",
             "[gcp]\nprojects = [\"example.com:p\"]\nzones = [\"us-central1-a\"]\npcr0 = \"not compared\"\n\

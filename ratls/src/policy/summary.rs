@@ -54,6 +54,11 @@ impl AppraisalPolicy {
             "stale_report: a report of an old paravisor may be years old; only the TPM's quote is of now",
         );
         note(
+            self.levels.view == View::Relaxed
+                && clouds.azure.as_ref().is_some_and(|r| r.stale_report == StaleReport::AcceptOfUnknownAge),
+            "view and stale_report: all that counts is then the cloud's word; the hardware's may be of another day and machine",
+        );
+        note(
             clouds.azure.as_ref().is_some_and(|r| r.console == Permission::Allow),
             "console = \"allow\": the host has the other end of the serial console",
         );

@@ -87,7 +87,7 @@ pub fn section(result: &AttestationResult, subject: &str) -> String {
         verdict.as_str(),
         escape(subject),
         escape(&result.headline()),
-        escape(result.sentence())
+        escape(&result.sentence())
     )
     .expect(STRING);
     out.push_str(&table(result));

@@ -21,6 +21,11 @@ async fn row_04_azure_below_a_paravisor_that_takes_no_data_of_the_guest() {
     assert_eq!(shown(relaxed.live.levels_relaxed().unwrap()), "✗ ✓ | L0 | L3 vtpm | L3 vtpm | L3 vtpm");
     assert_eq!(shown(relaxed.saved.levels_relaxed().unwrap()), "✗ ✓ | L0 | L3 vtpm | L3 vtpm | L3 vtpm");
 
+    // And is told no more than that.
+    let sentence = relaxed.live.unsimulated_sentence();
+    assert!(sentence.starts_with("Some software has this connection; "), "{sentence}");
+    assert!(sentence.ends_with("How old the hardware's report is, is unknown."), "{sentence}");
+
     // Counter-check: a paravisor that takes the guest's data.
     let newer = cases::azure_known();
     let judged = newer.start().await.shows(&newer, &newer.held.policy()).await;
