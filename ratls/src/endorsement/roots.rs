@@ -15,9 +15,6 @@ use super::remembered::{Name, Remembered};
 use super::signed::{Hierarchy, SignedError};
 use super::vek::VekKind;
 use crate::crypto::{self, BadSignature, Scheme};
-use crate::digest::Sha256Digest;
-use crate::evidence::event_log::EventLogError;
-use crate::measured_boot::ReadLog;
 use crate::tcb::Product;
 use crate::time::UnixTime;
 
@@ -108,7 +105,7 @@ impl TrustAnchors {
     }
 
     /// From now on what verified need not be computed again, for as long as this value and its clones live: chains, certificates of
-    /// vTPMs' keys, documents, signatures, and what an event log says. Answers are the same with and without.
+    /// vTPMs' keys, documents, signatures. Answers are the same with and without.
     pub fn remembering(self) -> TrustAnchors {
         TrustAnchors { remembered: Some(Arc::default()), ..self }
     }
@@ -130,14 +127,6 @@ impl TrustAnchors {
 
     pub(super) fn remembered(&self) -> Option<&Remembered> {
         self.remembered.as_deref()
-    }
-
-    /// The event log of these bytes, whose SHA-256 is `digest`.
-    pub(crate) fn event_log(&self, digest: Sha256Digest, bytes: &[u8]) -> Result<Arc<ReadLog>, EventLogError> {
-        match &self.remembered {
-            Some(remembered) => remembered.event_log(digest, bytes),
-            None => ReadLog::parse(bytes).map(Arc::new),
-        }
     }
 
     /// A signature over evidence, by a key that leads to one of these roots.

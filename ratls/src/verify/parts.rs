@@ -68,21 +68,10 @@ impl PartRefusal {
 impl Part {
     /// Reads what was listed under this name. The name says how; the digest is computed here.
     pub fn read(name: &str, bytes: impl Into<Arc<[u8]>>) -> Result<Self, PartRefusal> {
-        Part::of(name, bytes.into(), None)
-    }
-
-    /// The same, where these roots may remember what a log of exactly these bytes says.
-    pub(super) fn read_under(anchors: &TrustAnchors, name: &str, bytes: &[u8]) -> Result<Self, PartRefusal> {
-        Part::of(name, bytes.into(), Some(anchors))
-    }
-
-    fn of(name: &str, bytes: Arc<[u8]>, anchors: Option<&TrustAnchors>) -> Result<Self, PartRefusal> {
+        let bytes: Arc<[u8]> = bytes.into();
         let digest = sha256(&[&bytes]);
         let content = match name {
-            part::EVENT_LOG => Content::EventLog(match anchors {
-                Some(anchors) => anchors.event_log(digest, &bytes)?,
-                None => Arc::new(ReadLog::parse(&bytes)?),
-            }),
+            part::EVENT_LOG => Content::EventLog(Arc::new(ReadLog::parse(&bytes)?)),
             part::IMA_LOG => Content::ImaList(Arc::new(ImaList::parse(&bytes)?)),
             part::GCE_ENDORSEMENT => Content::GceEndorsement,
             _ => Content::Opaque,
