@@ -246,10 +246,11 @@ impl Batcher {
             queue.wait_for_work().await;
             tokio::time::sleep_until(pacer.earliest(Instant::now())).await;
             let Some(work) = queue.take() else { continue };
-            let (purpose, leaves) = match &work {
-                Work::Batch(_) => (Purpose::Batch, work.leaves()),
-                Work::Key(_) => (Purpose::Key, work.leaves()),
+            let purpose = match &work {
+                Work::Batch(_) => Purpose::Batch,
+                Work::Key(_) => Purpose::Key,
             };
+            let leaves = work.leaves();
             let n = leaves.len();
             let done = ask(&jobs, observer.as_ref(), purpose, leaves).await?;
             // A device that throttles counts from when it was asked, which on a loaded machine is later than the hand-over.

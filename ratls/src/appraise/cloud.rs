@@ -4,7 +4,7 @@ use super::finding::Severity;
 use super::judge::Judge;
 use super::snp::one_of;
 use crate::binding::Profile;
-use crate::endorsement::{AkIdentity, GceInstance, VerifiedGceEndorsement};
+use crate::endorsement::{AkIdentity, GceInstance};
 use crate::evidence::hcl::Claims;
 use crate::evidence::tpm::{Bank, PcrValue};
 use crate::policy::{AppraisalPolicy, AwsRules, AzureRules, EndorsementRules, GcpRules, Need, Permission};
@@ -171,13 +171,8 @@ pub(super) fn asks_for_endorsement(policy: &AppraisalPolicy, evidence: &Verified
 /// root is one that the policy names: no fingerprint of Google's is published.
 pub(super) fn endorsed(policy: &AppraisalPolicy, evidence: &VerifiedEvidence) -> Option<String> {
     let rules = endorsement_rules(policy, evidence)?;
-    let verified = evidence.parts().gce_endorsement()?;
-    let golden = verified.endorsement().snp()?;
-    golden.vmsas_of(evidence.report().report().measurement())?;
-    let of_time = |floor: UnixTime| verified.endorsement().timestamp().is_some_and(|seen| seen >= floor.as_secs());
-    let current = golden.svn() >= rules.min_svn && rules.not_before.is_none_or(of_time);
-    current.then(|| {
-        let svn = golden.svn();
+    let svn = evidence.parts().gce_endorsement()?.endorsement().snp()?.svn();
+    failures(rules, evidence).is_empty().then(|| {
         format!("it is Google's word (endorsement of firmware svn {svn}), under the root {} that you name", rules.root)
     })
 }
@@ -190,36 +185,65 @@ fn endorsement_rules<'p>(policy: &'p AppraisalPolicy, evidence: &VerifiedEvidenc
 }
 
 fn endorsement(judge: &mut Judge<'_>, rules: &EndorsementRules, evidence: &VerifiedEvidence) {
-    let measurement = evidence.report().report().measurement();
-    let Some(verified) = evidence.parts().gce_endorsement() else {
-        let help = "the guest must send Google's endorsement of its firmware; docs/policy.md says where Google has it";
-        judge.fatal("G_MISSING", "firmware endorsement", "none", "Google's, for this measurement", help);
-        return;
-    };
-    let golden = verified.endorsement().snp();
-    if golden.and_then(|golden| golden.vmsas_of(measurement)).is_none() {
-        let help = "the endorsement is of another firmware: an old one, or one for another number of virtual CPUs";
-        judge.fatal("G_MEASUREMENT", "measurement", measurement, "one that the endorsement names", help);
-    }
-    let svn = golden.map_or(0, |golden| golden.svn());
-    if svn < rules.min_svn {
-        let help = "Google's firmware is older than the policy accepts; stop and start the VM to get the current one";
-        judge.fatal("G_SVN", "firmware svn", svn, format!("{} or above", rules.min_svn), help);
-    }
-    if let Some(floor) = rules.not_before {
-        age(judge, verified, floor.as_secs());
+    for Failure { id, subject, seen, wanted, help } in failures(rules, evidence) {
+        judge.fatal(id, subject, seen, wanted, help);
     }
 }
 
-fn age(judge: &mut Judge<'_>, verified: &VerifiedGceEndorsement, floor: i64) {
-    let seen = verified.endorsement().timestamp();
-    if seen.is_some_and(|seen| seen >= floor) {
-        return;
+/// Why an endorsement is not one that the policy accepts for this guest.
+struct Failure {
+    id: &'static str,
+    subject: &'static str,
+    seen: String,
+    wanted: String,
+    help: &'static str,
+}
+
+fn failures(rules: &EndorsementRules, evidence: &VerifiedEvidence) -> Vec<Failure> {
+    let measurement = evidence.report().report().measurement();
+    let Some(verified) = evidence.parts().gce_endorsement() else {
+        return vec![Failure {
+            id: "G_MISSING",
+            subject: "firmware endorsement",
+            seen: "none".to_owned(),
+            wanted: "Google's, for this measurement".to_owned(),
+            help: "the guest must send Google's endorsement of its firmware; docs/policy.md says where Google has it",
+        }];
+    };
+    let mut failures = Vec::new();
+    let golden = verified.endorsement().snp();
+    if golden.and_then(|golden| golden.vmsas_of(measurement)).is_none() {
+        failures.push(Failure {
+            id: "G_MEASUREMENT",
+            subject: "measurement",
+            seen: measurement.to_string(),
+            wanted: "one that the endorsement names".to_owned(),
+            help: "the endorsement is of another firmware: an old one, or one for another number of virtual CPUs",
+        });
     }
-    let show = |seconds| UnixTime::from_secs(seconds).to_string();
-    let help = "Google endorsed this firmware before the time that the policy names; stop and start the VM to get the current one";
-    let seen = seen.map_or("not said".to_owned(), show);
-    judge.fatal("G_OLD", "endorsed at", seen, format!("{} or later", show(floor)), help);
+    let svn = golden.map_or(0, |golden| golden.svn());
+    if svn < rules.min_svn {
+        failures.push(Failure {
+            id: "G_SVN",
+            subject: "firmware svn",
+            seen: svn.to_string(),
+            wanted: format!("{} or above", rules.min_svn),
+            help: "Google's firmware is older than the policy accepts; stop and start the VM to get the current one",
+        });
+    }
+    let made = verified.endorsement().timestamp();
+    if let Some(floor) = rules.not_before
+        && made.is_none_or(|made| made < floor.as_secs())
+    {
+        failures.push(Failure {
+            id: "G_OLD",
+            subject: "endorsed at",
+            seen: made.map_or("not said".to_owned(), |made| UnixTime::from_secs(made).to_string()),
+            wanted: format!("{floor} or later"),
+            help: "Google endorsed this firmware before the time that the policy names; stop and start the VM to get the current one",
+        });
+    }
+    failures
 }
 
 // ---- AWS

@@ -177,9 +177,14 @@ impl<'f> Walk<'f> {
         match (kind, unmeasured) {
             (0, true) => Ok(self.pages.unread(gpa, Page::Unmeasured, count)?),
             (0, false) => {
-                // Without data it is a page of zeros, and measured as one.
-                let zeros = vec![0; len];
-                let bytes = if offset == 0 { zeros.as_slice() } else { self.bytes(index, offset, len)? };
+                let zeros;
+                let bytes = if offset == 0 {
+                    // Without data it is a page of zeros, and measured as one.
+                    zeros = vec![0; len];
+                    zeros.as_slice()
+                } else {
+                    self.bytes(index, offset, len)?
+                };
                 let part = Some(PagePart::Firmware);
                 self.pages
                     .normal(gpa, bytes, part)

@@ -114,79 +114,19 @@ impl Pattern {
     /// What the variables stand for if this is the text. `listed` are the values that the policy allows. Nothing matches when the
     /// budget is spent.
     pub fn matches(&self, text: &str, listed: &Values, budget: &mut Budget) -> Option<Bindings> {
-        let mut bindings = Bindings::new();
-        (text.len() <= MAX_TEXT && fits(&self.pieces, text, listed, &mut bindings, budget)).then_some(bindings)
+        let mut search = Search { text, listed, bindings: Bindings::new(), budget, furthest: None };
+        (text.len() <= MAX_TEXT && search.fits(&self.pieces, 0)).then_some(search.bindings)
     }
-}
 
-impl Pattern {
     /// How far a text follows the pattern: the bytes of it that do, and what the pattern has from there on. For people who ask why a
     /// text does not match; it spends the budget as matching does.
     pub fn follows(&self, text: &str, listed: &Values, budget: &mut Budget) -> (usize, String) {
-        let mut best = (0, self.text.clone());
+        let furthest = Some((0, self.text.clone()));
+        let mut search = Search { text, listed, bindings: Bindings::new(), budget, furthest };
         if text.len() <= MAX_TEXT {
-            far(&self.pieces, text, 0, listed, &mut Bindings::new(), budget, &mut best);
+            search.fits(&self.pieces, 0);
         }
-        best
-    }
-}
-
-/// As [`fits`], noting the furthest place.
-fn far(
-    pieces: &[Piece],
-    text: &str,
-    at: usize,
-    listed: &Values,
-    bindings: &mut Bindings,
-    budget: &mut Budget,
-    best: &mut (usize, String),
-) {
-    let rest_of = |pieces: &[Piece]| -> String {
-        let word = |piece: &Piece| match piece {
-            Piece::Text(text) => text.clone(),
-            Piece::Variable(name) => format!("${{{name}}}"),
-        };
-        pieces.iter().map(word).collect()
-    };
-    let mut note = |at: usize, wanted: String| {
-        if at >= best.0 {
-            *best = (at, wanted);
-        }
-    };
-    let Some((first, rest)) = pieces.split_first() else {
-        note(at, String::new());
-        return;
-    };
-    let left = text.get(at..).unwrap_or_default();
-    match first {
-        Piece::Text(wanted) => {
-            let same = wanted.chars().zip(left.chars()).take_while(|(a, b)| a == b).map(|(c, _)| c.len_utf8()).sum();
-            let missing = wanted.get(same..).unwrap_or_default();
-            note(at + same, format!("{missing}{}", rest_of(rest)));
-            if missing.is_empty() && budget.spend() {
-                far(rest, text, at + same, listed, bindings, budget, best);
-            }
-        }
-        Piece::Variable(name) => {
-            note(at, rest_of(pieces));
-            let longest = left.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '=')).unwrap_or(left.len());
-            let ends: Vec<usize> =
-                left.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= longest).collect();
-            for value in ends.into_iter().rev().filter_map(|end| left.get(..end)) {
-                let known = bindings.get(name).is_none_or(|bound| bound == value);
-                let allowed = listed.get(name).is_none_or(|values| values.iter().any(|v| v == value));
-                if !budget.spend() {
-                    return;
-                }
-                if known && allowed {
-                    let fresh = bindings.insert(name.clone(), value.to_owned()).is_none();
-                    far(rest, text, at + value.len(), listed, bindings, budget, best);
-                    if fresh {
-                        bindings.remove(name);
-                    }
-                }
-            }
-        }
+        search.furthest.unwrap_or_default()
     }
 }
 
@@ -199,34 +139,74 @@ fn push_text(pieces: &mut Vec<Piece>, text: &str) {
     }
 }
 
-fn fits(pieces: &[Piece], text: &str, listed: &Values, bindings: &mut Bindings, budget: &mut Budget) -> bool {
-    let Some((first, rest)) = pieces.split_first() else { return text.is_empty() };
-    match first {
-        Piece::Text(wanted) => {
-            text.strip_prefix(wanted.as_str()).is_some_and(|text| fits(rest, text, listed, bindings, budget))
+/// Every way to cut a text, tried until one fits.
+struct Search<'s> {
+    text: &'s str,
+    listed: &'s Values,
+    bindings: Bindings,
+    budget: &'s mut Budget,
+    /// The furthest place that was come to, and what the pattern has from there on, where somebody asks.
+    furthest: Option<(usize, String)>,
+}
+
+impl Search<'_> {
+    /// Whether the text from `at` on is these pieces.
+    fn fits(&mut self, pieces: &[Piece], at: usize) -> bool {
+        let text = self.text;
+        let left = text.get(at..).unwrap_or_default();
+        let Some((first, rest)) = pieces.split_first() else {
+            self.note(at, "", pieces);
+            return left.is_empty();
+        };
+        match first {
+            Piece::Text(wanted) => {
+                let fits = left.starts_with(wanted.as_str());
+                if self.furthest.is_some() {
+                    let same = wanted.chars().zip(left.chars()).take_while(|(a, b)| a == b);
+                    let same = same.map(|(c, _)| c.len_utf8()).sum();
+                    self.note(at + same, wanted.get(same..).unwrap_or_default(), rest);
+                }
+                fits && self.fits(rest, at + wanted.len())
+            }
+            Piece::Variable(name) => {
+                self.note(at, "", pieces);
+                if let Some(value) = self.bindings.get(name).cloned() {
+                    return left.starts_with(&value) && self.fits(rest, at + value.len());
+                }
+                let longest =
+                    left.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '=')).unwrap_or(left.len());
+                let ends = left.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= longest);
+                let ends: Vec<usize> = ends.collect();
+                // The longest first: what follows a variable is mostly a blank or the end.
+                for value in ends.into_iter().rev().filter_map(|end| left.get(..end)) {
+                    if !self.budget.spend() {
+                        return false;
+                    }
+                    if self.listed.get(name).is_some_and(|values| !values.iter().any(|v| v == value)) {
+                        continue;
+                    }
+                    self.bindings.insert(name.clone(), value.to_owned());
+                    if self.fits(rest, at + value.len()) {
+                        return true;
+                    }
+                    self.bindings.remove(name);
+                }
+                false
+            }
         }
-        Piece::Variable(name) => {
-            if let Some(value) = bindings.get(name).cloned() {
-                return text.strip_prefix(&value).is_some_and(|text| fits(rest, text, listed, bindings, budget));
+    }
+
+    /// The pattern has `missing` and these pieces where the text stopped to follow.
+    fn note(&mut self, at: usize, missing: &str, pieces: &[Piece]) {
+        let word = |piece: &Piece| match piece {
+            Piece::Text(text) => text.clone(),
+            Piece::Variable(name) => format!("${{{name}}}"),
+        };
+        match &mut self.furthest {
+            Some(furthest) if at >= furthest.0 => {
+                *furthest = (at, [missing.to_owned()].into_iter().chain(pieces.iter().map(word)).collect());
             }
-            let longest = text.find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '=')).unwrap_or(text.len());
-            // The longest first: what follows a variable is mostly a blank or the end.
-            let mut ends = text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= longest);
-            let ends: Vec<usize> = ends.by_ref().collect();
-            for (value, text) in ends.into_iter().rev().filter_map(|end| text.split_at_checked(end)) {
-                if !budget.spend() {
-                    return false;
-                }
-                if listed.get(name).is_some_and(|values| !values.iter().any(|v| v == value)) {
-                    continue;
-                }
-                bindings.insert(name.clone(), value.to_owned());
-                if fits(rest, text, listed, bindings, budget) {
-                    return true;
-                }
-                bindings.remove(name);
-            }
-            false
+            _ => {}
         }
     }
 }
