@@ -2,13 +2,14 @@
 //!
 //! The root has the name of Google's and stands in a simulator's file; a leaf needs its instance extension.
 
+mod shared;
+
 use ratls::endorsement::{
     AkError, PublicKey, TrustAnchors, VerifiedAk, gce_ak_keys, verify_gce_ak, verify_gce_endorsement,
 };
 use ratls::endorsement::{CrlStatus, pem};
 use ratls::time::UnixTime;
-use std::path::PathBuf;
-use std::process::Command;
+use shared::lab::Lab;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const CA: &str = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash";
@@ -24,36 +25,7 @@ fn leaf(more: &str) -> String {
     format!("basicConstraints=critical,CA:FALSE\nkeyUsage=critical,digitalSignature\n{}\n{more}", instance(true))
 }
 
-struct Lab {
-    dir: PathBuf,
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
-    }
-}
-
 impl Lab {
-    fn new(test: &str) -> Lab {
-        let dir = std::env::temp_dir().join(format!("evident-paths-{test}-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        Lab { dir }
-    }
-
-    fn openssl(&self, args: &[&str]) {
-        let output = Command::new("openssl").current_dir(&self.dir).args(args).output().unwrap();
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    }
-
-    fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
-        std::fs::write(self.dir.join(name), contents).unwrap();
-    }
-
-    fn read(&self, name: &str) -> Vec<u8> {
-        std::fs::read(self.dir.join(name)).unwrap()
-    }
-
     fn key(&self, name: &str, kind: &[&str]) {
         self.openssl(&[&["genpkey", "-out", name], kind].concat());
     }
@@ -103,27 +75,6 @@ impl Lab {
             "-out",
             &format!("{name}.pem"),
         ]);
-    }
-
-    fn crl(&self, issuer: &str, revoked: &[&str], next: &str) -> Vec<u8> {
-        self.write("index", "");
-        self.write("index.attr", "unique_subject = no\n");
-        self.write("crlnumber", "01\n");
-        self.write(
-            "ca.conf",
-            "[ca]\ndefault_ca=d\n[d]\ndatabase=index\ncrlnumber=crlnumber\ndefault_md=sha256\ncrl_extensions=e\n\
-             [e]\nauthorityKeyIdentifier=keyid\n",
-        );
-        let (certificate, key) = (format!("{issuer}.pem"), format!("{issuer}.key"));
-        let ca = ["ca", "-config", "ca.conf", "-cert", &certificate, "-keyfile", &key];
-        for name in revoked {
-            self.openssl(&[&ca[..], &["-revoke", &format!("{name}.pem")]].concat());
-        }
-        self.openssl(
-            &[&ca[..], &["-gencrl", "-crl_lastupdate", "20200101000000Z", "-crl_nextupdate", next, "-out", "crl.pem"]]
-                .concat(),
-        );
-        pem::crls(&self.read("crl.pem")).unwrap().remove(0)
     }
 
     fn anchors(&self) -> TrustAnchors {
@@ -287,6 +238,28 @@ fn plat_n22_lists_are_looked_at_where_they_come_along() {
         "T_AK_CRL",
         "no right to sign lists"
     );
+}
+
+/// A CA whose certificates announce a list has one; that another list of the path came does not stand in for it.
+#[test]
+fn a_list_that_a_certificate_announces_is_missing_until_it_comes() {
+    let lab = Lab::new("announced");
+    let announces = "crlDistributionPoints=URI:http://example.com/list.crl";
+    lab.root(CA);
+    lab.issue("a", "root", "/CN=A", CA);
+    lab.issue("b", "a", "/CN=B", &format!("{CA}\n{announces}"));
+    lab.issue("leaf", "b", SUBJECT, &leaf(announces));
+    let missing = |issuers: &[&str]| {
+        let lists: Vec<Vec<u8>> = issuers.iter().map(|issuer| lab.crl(issuer, &[], "20991231000000Z")).collect();
+        let lists: Vec<&[u8]> = lists.iter().map(Vec::as_slice).collect();
+        let ak = lab.verify_with(&["leaf", "a", "b"], &lists).unwrap();
+        assert_eq!(matches!(ak.crl(), CrlStatus::Checked { .. }), !issuers.is_empty());
+        ak.missing_list().map(str::to_owned)
+    };
+    assert_eq!(missing(&[]).as_deref(), Some("B"));
+    assert_eq!(missing(&["root"]).as_deref(), Some("B"));
+    assert_eq!(missing(&["b"]).as_deref(), Some("A"));
+    assert_eq!(missing(&["a", "b"]), None, "the root's is announced by nobody");
 }
 
 /// What is remembered of a key ends with the first of its lists, and another list is another question.

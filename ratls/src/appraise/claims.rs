@@ -8,9 +8,13 @@ use super::event_log::Covered;
 use super::finding::{Finding, Severity};
 use super::launch;
 use super::levels::{Claim, Component, Cover, Inputs, Matched, Provenance, RootState};
+use super::snp::AMDS_LIST;
 use crate::binding::Profile;
 use crate::policy::{AppraisalPolicy, IdentityRule, LaunchAnswer};
 use crate::verify::{Channel, Freshness, Link, Root, VerifiedEvidence, VerifiedTpm};
+
+/// A revocation list did not come: AMD's, or one of a cloud, which no level rests on.
+const LIST: &str = "E_CRL_ABSENT";
 
 /// Findings about the AMD-SP, its key, or who can reach into the guest: with one of them nothing that it signed counts.
 /// What the measurement is, whose guest it is and how it is configured are other questions.
@@ -25,7 +29,7 @@ const OF_THE_AMD_SP: &[&str] = &[
     "R_PLATFORM",
     "R_MITIGATION",
     "I_CSP",
-    "E_CRL_ABSENT",
+    LIST,
     "S_SIMULATED",
 ];
 
@@ -45,7 +49,9 @@ pub(super) fn inputs(
 ) -> Inputs {
     let holds = |finding: &&Finding| matches!(finding.severity, Severity::Fatal | Severity::Cap);
     let among = |ids: &[&str]| {
-        findings.iter().filter(holds).map(|finding| finding.id).filter(|id| ids.contains(id)).collect::<Vec<_>>()
+        let of_a_cloud = |finding: &&Finding| finding.id == LIST && finding.subject != AMDS_LIST;
+        let here = findings.iter().filter(holds).filter(|finding| !of_a_cloud(finding));
+        here.map(|finding| finding.id).filter(|id| ids.contains(id)).collect::<Vec<_>>()
     };
     let amd_sp = RootState {
         fresh: evidence.hw_freshness() == Freshness::Connect,

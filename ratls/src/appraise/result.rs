@@ -12,7 +12,6 @@ use super::levels::View;
 use super::tables::Tables;
 use crate::binding::Profile;
 use crate::digest::Sha256Digest;
-use crate::endorsement::{CrlStatus, VerifiedAk};
 use crate::policy::AppraisalPolicy;
 use crate::time::UnixTime;
 use crate::verify::{Channel, Freshness, VerifiedEvidence, VerifiedPieces, VerifiedTpm};
@@ -221,12 +220,8 @@ impl AttestationResult {
         let max_age = i64::try_from(policy.max_age.as_secs()).expect("a policy's max_age is at most a week");
         let by_policy = UnixTime::from_secs(self.at.as_secs().saturating_add(max_age));
         let by_key = by_policy.min(evidence.not_after());
-        let ak = evidence.tpm().and_then(|tpm| tpm.proof().certificate());
-        let lists = [Some(evidence.report().vek().crl()), ak.map(VerifiedAk::crl)];
-        Some(lists.into_iter().flatten().fold(by_key, |until, list| match list {
-            CrlStatus::Checked { next_update } => until.min(next_update),
-            CrlStatus::Absent => until,
-        }))
+        let lists = [Some(evidence.report().vek().crl()), evidence.tpm().and_then(VerifiedTpm::crl)];
+        Some(lists.into_iter().flatten().fold(by_key, |until, list| list.ends(until)))
     }
 
     /// The exit code of every command that ends in a verdict (docs of the command line: 0, 1, 3).

@@ -200,12 +200,15 @@ fn id_block(judge: &mut Judge<'_>, report: &Report) {
     }
 }
 
+/// What a finding about AMD's revocation list is about.
+pub(super) const AMDS_LIST: &str = "revocation list";
+
 fn revocation(judge: &mut Judge<'_>, verified: &VerifiedReport) {
     if matches!(verified.vek().crl(), CrlStatus::Absent) {
         let help = "nothing says that AMD has not revoked the key's issuer; a guest that staples the list does, or --crl with a file";
-        let required = judge.policy().is_some_and(|p| p.crl() == CrlRule::Require);
+        let required = judge.policy().is_some_and(|p| p.crl() != CrlRule::IfPresent);
         let severity = if required { Severity::Fatal } else { Severity::Warning };
-        judge.add("E_CRL_ABSENT", severity, "revocation list", "none", "the product's current list", help);
+        judge.add("E_CRL_ABSENT", severity, AMDS_LIST, "none", "the product's current list", help);
     }
 }
 

@@ -9,7 +9,7 @@ use super::judge::Judge;
 use super::snp::one_of;
 use crate::binding::Profile;
 use crate::evidence::tpm::PcrValues;
-use crate::policy::{AkRule, AppraisalPolicy, Need, NitroTpm, RequiredRoot};
+use crate::policy::{AkRule, AppraisalPolicy, CrlRule, Need, NitroTpm, RequiredRoot};
 use crate::verify::{AkProof, Link, TpmKind, VerifiedEvidence, VerifiedPieces, VerifiedTpm, Witness};
 
 /// Checks that hold under every policy and without one.
@@ -121,6 +121,7 @@ fn vouched(judge: &mut Judge<'_>, tpm: &VerifiedTpm) {
         let help = "nobody can look again; inspect the guest yourself";
         judge.add("T_AK_WITNESSED", severity, "attestation key", seen, "the proof itself", help);
     }
+    revocation(judge, tpm);
     if tpm.link() == Link::VendorPki {
         let help = "the provider's host runs the vTPM; the AMD-SP does not know which system runs behind the firmware, and what \
                     the registers say is worth what the provider's word is worth";
@@ -133,6 +134,17 @@ fn vouched(judge: &mut Judge<'_>, tpm: &VerifiedTpm) {
             help,
         );
     }
+}
+
+/// Which CAs of a cloud have lists is told by the certificates below them: on no list can be what announces none.
+fn revocation(judge: &mut Judge<'_>, tpm: &VerifiedTpm) {
+    let Some(issuer) = tpm.missing_list() else { return };
+    let required = judge.policy().is_some_and(|policy| policy.crl() == CrlRule::Require);
+    let severity = if required { Severity::Fatal } else { Severity::Warning };
+    let help = "nothing says that this CA has not revoked the certificate below it, which names the place of a list; a guest may \
+                staple the list, and --crl takes it as a file";
+    let wanted = "a current list of each CA that has one";
+    judge.add("E_CRL_ABSENT", severity, "vTPM's revocation list", format!("none of {issuer}"), wanted, help);
 }
 
 fn required_roots(judge: &mut Judge<'_>, policy: &AppraisalPolicy, evidence: &VerifiedEvidence) {

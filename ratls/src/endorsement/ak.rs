@@ -10,7 +10,7 @@ use super::crl::CrlStatus;
 use super::gce_ak::GceInstance;
 use super::key::PublicKey;
 use super::path::{PathError, Pool, Question, Rules};
-use super::remembered::Name;
+use super::remembered::{Name, once};
 use super::roots::TrustAnchors;
 use crate::time::UnixTime;
 
@@ -96,6 +96,7 @@ pub struct VerifiedAk {
     identity: AkIdentity,
     simulated: bool,
     crl: CrlStatus,
+    missing_list: Option<String>,
     not_before: UnixTime,
     not_after: UnixTime,
 }
@@ -113,6 +114,10 @@ impl VerifiedAk {
     }
     pub fn crl(&self) -> CrlStatus {
         self.crl
+    }
+    /// An authority of the path whose revocation list a certificate announces, and that did not come.
+    pub fn missing_list(&self) -> Option<&str> {
+        self.missing_list.as_deref()
     }
     /// From when the certificate is valid: for policies that want one made after a fault was fixed.
     pub fn not_before(&self) -> UnixTime {
@@ -150,19 +155,16 @@ pub(super) fn verify(
     anchors: &TrustAnchors,
     now: UnixTime,
 ) -> Result<VerifiedAk, AkError> {
-    let memory = anchors.remembered().map(|memory| (memory, Name::of_ak(kind.provider, given)));
-    if let Some(ak) = memory.as_ref().and_then(|(memory, name)| memory.aks.find(name, now)) {
-        return Ok(ak);
-    }
-    let mut pool = Pool::parse(given.certificates, given.crls)?;
-    if let Some(der) = known {
-        pool = pool.with_known(der);
-    }
-    let ak = find(&pool, kind, given.ak, anchors, now)?;
-    if let Some((memory, name)) = memory {
-        memory.aks.keep(name, &ak, now, ak.crl.ends(ak.not_after));
-    }
-    Ok(ak)
+    let verify = || {
+        let mut pool = Pool::parse(given.certificates, given.crls)?;
+        if let Some(der) = known {
+            pool = pool.with_known(der);
+        }
+        let ak = find(&pool, kind, given.ak, anchors, now)?;
+        let ends = ak.crl.ends(ak.not_after);
+        Ok((ak, ends))
+    };
+    once(anchors, |memory| (&memory.aks, Name::of_ak(kind.provider, given)), now, verify)
 }
 
 fn find(
@@ -212,6 +214,7 @@ fn verify_leaf(
         identity,
         simulated: path.simulated,
         crl: path.crl,
+        missing_list: path.missing_list,
         not_before: leaf.not_before(),
         not_after: path.not_after,
     })

@@ -2,7 +2,7 @@
 //!
 //! x509-parser reads the fields; the signed bytes are cut out separately ([`super::signed`]) and must be the same ones. AMD's
 //! leaves have serial number 0, which RFC 5280 forbids; it is accepted. Not checked, because nothing here depends on it: key
-//! identifiers (but to tell revocation lists of two authorities of one name apart), CRL distribution points, policies, and
+//! identifiers (but to tell revocation lists of two authorities of one name apart), where revocation lists are (but whether there are any), policies, and
 //! attributes of names other than by comparing whole names.
 
 use super::MAX_CERTIFICATE_BYTES;
@@ -20,6 +20,7 @@ pub(super) const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1D, 0x25];
 pub(super) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1D, 0x11];
 const NAME_CONSTRAINTS: &[u8] = &[0x55, 0x1D, 0x1E];
 const SUBJECT_KEY_ID: &[u8] = &[0x55, 0x1D, 0x0E];
+const CRL_DISTRIBUTION_POINTS: &[u8] = &[0x55, 0x1D, 0x1F];
 
 /// Extensions of one certificate. Those seen have at most 12.
 const MAX_EXTENSIONS: usize = 32;
@@ -181,6 +182,11 @@ impl<'a> Certificate<'a> {
     /// Contents of the extension with this OID (DER contents). There is at most one.
     pub(super) fn extension(&self, oid: &[u8]) -> Option<&'a [u8]> {
         self.x509.extensions().iter().find(|e| e.oid.as_bytes() == oid).map(|e| e.value)
+    }
+
+    /// Whether its issuer publishes a revocation list for it, by its own word (RFC 5280 §4.2.1.13).
+    pub(super) fn announces_list(&self) -> bool {
+        self.extension(CRL_DISTRIBUTION_POINTS).is_some()
     }
 
     /// The key of a CA that may sign certificates.

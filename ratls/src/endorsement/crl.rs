@@ -21,7 +21,7 @@ const KEY_IDENTIFIER: u8 = 0x80;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case", tag = "status")]
 pub enum CrlStatus {
-    /// At least one list of the chain's root was there and named nothing of the chain.
+    /// At least one list was there and named nothing of the chain: of AMD's root, or of any authority of a cloud's path.
     Checked {
         /// When the first of these lists wants to be replaced.
         next_update: UnixTime,
@@ -32,7 +32,7 @@ pub enum CrlStatus {
 
 impl CrlStatus {
     /// When what was verified with these lists ends, if the certificates do so at `not_after`.
-    pub(super) fn ends(self, not_after: UnixTime) -> UnixTime {
+    pub(crate) fn ends(self, not_after: UnixTime) -> UnixTime {
         match self {
             CrlStatus::Checked { next_update } => not_after.min(next_update),
             CrlStatus::Absent => not_after,

@@ -8,7 +8,7 @@ use super::authority::Place;
 use super::certificate::{BASIC_CONSTRAINTS, Certificate, CertificateError, KEY_USAGE};
 use super::key::PublicKey;
 use super::path::{PathError, Pool, Question, Rules};
-use super::remembered::Name;
+use super::remembered::{Name, once};
 use super::roots::TrustAnchors;
 use crate::crypto::{self, Scheme};
 use crate::evidence::gce_endorsement::{GceEndorsement, GceEndorsementError};
@@ -81,10 +81,15 @@ pub fn verify_gce_endorsement(
     anchors: &TrustAnchors,
     now: UnixTime,
 ) -> Result<VerifiedGceEndorsement, GceFirmwareRefusal> {
-    let memory = anchors.remembered().map(|memory| (memory, Name::of_firmware(bytes)));
-    if let Some(known) = memory.as_ref().and_then(|(memory, name)| memory.firmware.find(name, now)) {
-        return Ok(known);
-    }
+    let verify = || {
+        let verified = verify(bytes, anchors, now)?;
+        let ends = verified.not_after;
+        Ok((verified, ends))
+    };
+    once(anchors, |memory| (&memory.firmware, Name::of_firmware(bytes)), now, verify)
+}
+
+fn verify(bytes: &[u8], anchors: &TrustAnchors, now: UnixTime) -> Result<VerifiedGceEndorsement, GceFirmwareRefusal> {
     let endorsement = GceEndorsement::parse(bytes)?;
     if !anchors.has(Place::GceFirmware) {
         return Err(GceFirmwareRefusal::NoRoot);
@@ -100,9 +105,5 @@ pub fn verify_gce_endorsement(
     let path = none.path(&signer, Rules { place: Place::GceFirmware, use_of_cas: None }, anchors, now)?;
     crypto::verify(Scheme::RsaPssSha256, &key, endorsement.signed_bytes(), endorsement.signature())
         .map_err(|_| GceFirmwareRefusal::Signature)?;
-    let verified = VerifiedGceEndorsement { endorsement, simulated: path.simulated, not_after: path.not_after };
-    if let Some((memory, name)) = memory {
-        memory.firmware.keep(name, &verified, now, path.not_after);
-    }
-    Ok(verified)
+    Ok(VerifiedGceEndorsement { endorsement, simulated: path.simulated, not_after: path.not_after })
 }

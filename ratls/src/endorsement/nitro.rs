@@ -7,9 +7,10 @@
 use super::MAX_CERTIFICATES;
 use super::authority::Place;
 use super::certificate::{BASIC_CONSTRAINTS, Certificate, CertificateError, KEY_USAGE};
+use super::crl::CrlStatus;
 use super::key::PublicKey;
 use super::path::{PathError, Pool, Question, Rules};
-use super::remembered::Name;
+use super::remembered::{Name, once};
 use super::roots::TrustAnchors;
 use crate::crypto::{self, Scheme};
 use crate::evidence::nitro::{NitroDocument, NitroError};
@@ -63,6 +64,8 @@ impl NitroRefusal {
 pub struct VerifiedNitro {
     document: NitroDocument,
     simulated: bool,
+    crl: CrlStatus,
+    missing_list: Option<String>,
     not_after: UnixTime,
 }
 
@@ -73,6 +76,13 @@ impl VerifiedNitro {
     /// True where the path ends in the root of a simulator: then nothing is proven.
     pub fn simulated(&self) -> bool {
         self.simulated
+    }
+    pub fn crl(&self) -> CrlStatus {
+        self.crl
+    }
+    /// An authority of the path whose revocation list a certificate announces, and that did not come.
+    pub fn missing_list(&self) -> Option<&str> {
+        self.missing_list.as_deref()
     }
     /// Until when the whole path is valid: about three hours after the document was made.
     pub fn not_after(&self) -> UnixTime {
@@ -87,10 +97,15 @@ pub fn verify_nitro_document(
     anchors: &TrustAnchors,
     now: UnixTime,
 ) -> Result<VerifiedNitro, NitroRefusal> {
-    let memory = anchors.remembered().map(|memory| (memory, Name::of_document(bytes, crls)));
-    if let Some(known) = memory.as_ref().and_then(|(memory, name)| memory.documents.find(name, now)) {
-        return Ok(known);
-    }
+    let verify = || {
+        let verified = verify(bytes, crls, anchors, now)?;
+        let ends = verified.crl.ends(verified.not_after);
+        Ok((verified, ends))
+    };
+    once(anchors, |memory| (&memory.documents, Name::of_document(bytes, crls)), now, verify)
+}
+
+fn verify(bytes: &[u8], crls: &[&[u8]], anchors: &TrustAnchors, now: UnixTime) -> Result<VerifiedNitro, NitroRefusal> {
     let document = NitroDocument::parse(bytes)?;
     let bundle: Vec<&[u8]> = document.cabundle().iter().map(Vec::as_slice).take(MAX_CERTIFICATES).collect();
     let pool = Pool::parse(&bundle, crls)?;
@@ -108,11 +123,13 @@ pub fn verify_nitro_document(
     let path = pool.path(&leaf, Rules { place: Place::NitroTpm, use_of_cas: None }, anchors, now)?;
     crypto::verify(Scheme::EcdsaP384Sha384Fixed, &key, &document.signed_bytes(), document.signature())
         .map_err(|_| NitroRefusal::Signature)?;
-    let verified = VerifiedNitro { document, simulated: path.simulated, not_after: path.not_after };
-    if let Some((memory, name)) = memory {
-        memory.documents.keep(name, &verified, now, path.crl.ends(path.not_after));
-    }
-    Ok(verified)
+    Ok(VerifiedNitro {
+        document,
+        simulated: path.simulated,
+        crl: path.crl,
+        missing_list: path.missing_list,
+        not_after: path.not_after,
+    })
 }
 
 /// AWS puts its root first. That it is ours decides nothing (the path does), but one that is not tells the reason.

@@ -101,10 +101,12 @@ pub(super) struct Rules {
 }
 
 /// A path that holds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Path {
     pub(super) simulated: bool,
     pub(super) crl: CrlStatus,
+    /// The authority nearest to the leaf whose list a certificate of the path announces and that did not come.
+    pub(super) missing_list: Option<String>,
     /// Until when all of it is valid.
     pub(super) not_after: UnixTime,
 }
@@ -198,7 +200,12 @@ impl Search<'_, '_> {
         self.valid(&root.label, root.not_before, root.not_after)?;
         self.valid(&subject.label(), subject.not_before(), subject.not_after())?;
         let crl = self.revocation(subject, &Issuer::of_authority(root))?;
-        Ok(Path { simulated: root.simulated, crl, not_after: root.not_after.min(subject.not_after()) })
+        Ok(Path {
+            simulated: root.simulated,
+            crl,
+            missing_list: missing_list(subject, &root.label, crl),
+            not_after: root.not_after.min(subject.not_after()),
+        })
     }
 
     fn below_ca(&mut self, subject: &Certificate<'_>, ca: &Certificate<'_>, below: u32) -> Result<Path, PathError> {
@@ -209,8 +216,13 @@ impl Search<'_, '_> {
         self.signed(subject, &issuer)?;
         self.valid(&subject.label(), subject.not_before(), subject.not_after())?;
         let path = self.above(ca, below + 1)?;
-        let crl = self.revocation(subject, &issuer)?.and(path.crl);
-        Ok(Path { crl, not_after: path.not_after.min(subject.not_after()), ..path })
+        let crl = self.revocation(subject, &issuer)?;
+        Ok(Path {
+            crl: crl.and(path.crl),
+            missing_list: missing_list(subject, &issuer.label, crl).or(path.missing_list),
+            not_after: path.not_after.min(subject.not_after()),
+            ..path
+        })
     }
 
     fn issuer(&self, ca: &Certificate<'_>, below: u32) -> Result<Issuer, CertificateError> {
@@ -263,6 +275,11 @@ impl Search<'_, '_> {
         }
         Ok(status)
     }
+}
+
+/// Whose list is wanted and not there: a certificate that announces none is on none.
+fn missing_list(subject: &Certificate<'_>, issuer: &str, seen: CrlStatus) -> Option<String> {
+    (seen == CrlStatus::Absent && subject.announces_list()).then(|| issuer.to_owned())
 }
 
 fn deeper(known: PathError, new: PathError) -> PathError {

@@ -1,4 +1,4 @@
-//! What one verifier need not compute twice: which chains led to its roots, which signatures verified, what a log says.
+//! What one verifier need not compute twice: which chains led to its roots, which signatures verified.
 //!
 //! It is a value of whoever verifies ([`TrustAnchors::remembering`]), belongs to one set of roots, and is bounded. Successes
 //! only are kept, under a SHA-256 over every byte that went in, so a hit says what the computation would say. What depends on the
@@ -9,26 +9,23 @@
 //! [`TrustAnchors::remembering`]: super::TrustAnchors::remembering
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard};
 
 use super::ak::{Given, VerifiedAk};
 use super::chain::VerifiedVek;
 use super::gce_firmware::VerifiedGceEndorsement;
 use super::key::PublicKey;
 use super::nitro::VerifiedNitro;
+use super::roots::TrustAnchors;
 use super::vek::VekKind;
 use crate::crypto::{self, BadSignature, Scheme, sha256};
 use crate::digest::Sha256Digest;
-use crate::evidence::event_log::EventLogError;
-use crate::measured_boot::ReadLog;
 use crate::time::UnixTime;
 
 /// Guests have one chain and one key of a vTPM each, and a client some guests. A document is of one batch.
 const MAX_KEPT: usize = 256;
 /// One or two for each batch, lately.
 const MAX_SIGNATURES: usize = 4_096;
-/// A guest has one log. With its digests and what it says it takes some times its bytes, of which it has at most 1 MiB.
-const MAX_LOGS: usize = 16;
 
 /// What verified under one set of roots.
 #[derive(Debug, Default)]
@@ -38,7 +35,6 @@ pub(super) struct Remembered {
     pub(super) documents: Kept<VerifiedNitro>,
     pub(super) firmware: Kept<VerifiedGceEndorsement>,
     signatures: Mutex<HashSet<Name>>,
-    logs: Mutex<HashMap<Sha256Digest, Arc<ReadLog>>>,
 }
 
 /// Stands for a question and every byte that its answer depends on.
@@ -107,6 +103,25 @@ impl<T> Default for Kept<T> {
     }
 }
 
+/// What is kept under the name of a question, or else what `verify` answers with the time at which that ends, which is kept. Anchors
+/// that remember nothing ask each time.
+pub(super) fn once<'a, T: Clone + 'a, E>(
+    anchors: &'a TrustAnchors,
+    place: impl FnOnce(&'a Remembered) -> (&'a Kept<T>, Name),
+    now: UnixTime,
+    verify: impl FnOnce() -> Result<(T, UnixTime), E>,
+) -> Result<T, E> {
+    let place = anchors.remembered().map(place);
+    if let Some(known) = place.as_ref().and_then(|(kept, name)| kept.find(name, now)) {
+        return Ok(known);
+    }
+    let (value, ends) = verify()?;
+    if let Some((kept, name)) = place {
+        kept.keep(name, &value, now, ends);
+    }
+    Ok(value)
+}
+
 impl<T: Clone> Kept<T> {
     /// What was verified no later than `now` and has not ended.
     pub(super) fn find(&self, name: &Name, now: UnixTime) -> Option<T> {
@@ -146,20 +161,6 @@ impl Remembered {
         signatures.insert(name);
         Ok(())
     }
-
-    /// The log of these bytes, read at most once. `digest` is theirs: it is computed by whoever has them, for other reasons too.
-    pub(super) fn event_log(&self, digest: Sha256Digest, bytes: &[u8]) -> Result<Arc<ReadLog>, EventLogError> {
-        if let Some(log) = lock(&self.logs).get(&digest) {
-            return Ok(log.clone());
-        }
-        let log = Arc::new(ReadLog::parse(bytes)?);
-        let mut logs = lock(&self.logs);
-        if logs.len() >= MAX_LOGS {
-            logs.clear();
-        }
-        logs.insert(digest, log.clone());
-        Ok(log)
-    }
 }
 
 /// Each statement under a lock leaves its collection whole.
@@ -193,13 +194,12 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_and_a_log_that_are_refused_are_not_kept() {
+    fn a_signature_that_is_refused_is_not_kept() {
         let memory = Remembered::default();
         for _ in 0..2 {
             assert!(memory.verify(Scheme::EcdsaP384Sha384Fixed, &[4; 97], b"message", &[1; 96]).is_err());
-            assert!(memory.event_log(sha256(&[b"no log"]), b"no log").is_err());
         }
-        assert!(lock(&memory.signatures).is_empty() && lock(&memory.logs).is_empty());
+        assert!(lock(&memory.signatures).is_empty());
     }
 
     #[test]

@@ -73,7 +73,10 @@ pub struct AppraisalPolicy {
 /// Whether a chain without a revocation list is accepted. A list that is there is always checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CrlRule {
+    /// Of AMD, and of the clouds' CAs those whose lists the certificates below them announce.
     Require,
+    /// Of AMD.
+    RequireAmd,
     IfPresent,
 }
 
@@ -274,9 +277,11 @@ fn names(root: &mut Section<'_>) -> Result<Vec<String>, PolicyError> {
 fn endorsements(root: &mut Section<'_>) -> Result<CrlRule, PolicyError> {
     let Some(entry) = root.optional("endorsements") else { return Ok(CrlRule::IfPresent) };
     let mut table = entry.section(&["crl"])?;
-    let crl = table
-        .required("crl", "\"require\" or \"if-present\"")?
-        .word(&[("require", CrlRule::Require), ("if-present", CrlRule::IfPresent)])?;
+    let crl = table.required("crl", "\"require\" or \"if-present\"")?.word(&[
+        ("require", CrlRule::Require),
+        ("require-amd", CrlRule::RequireAmd),
+        ("if-present", CrlRule::IfPresent),
+    ])?;
     table.finish()?;
     Ok(crl)
 }

@@ -6,7 +6,7 @@
 use crate::binding::{Statement, quote_binder};
 use crate::digest::Sha256Digest;
 use crate::endorsement::nitro::VerifiedNitro;
-use crate::endorsement::{PublicKey, VerifiedAk};
+use crate::endorsement::{CrlStatus, PublicKey, VerifiedAk};
 use crate::evidence::tpm::pcr::PcrError;
 use crate::evidence::tpm::{Bank, Clock, Key, PcrValues, Public, PublicError, Signature, SignatureError};
 use crate::time::UnixTime;
@@ -180,6 +180,15 @@ impl VerifiedTpm {
     pub fn not_after(&self) -> Option<UnixTime> {
         let certificate = self.proof.certificate().map(VerifiedAk::not_after);
         certificate.or(self.document().map(VerifiedNitro::not_after))
+    }
+    /// What revocation lists said of the cloud's certificates; `None` where there are none.
+    pub fn crl(&self) -> Option<CrlStatus> {
+        let certificate = self.proof.certificate().map(VerifiedAk::crl);
+        certificate.or(self.document().map(VerifiedNitro::crl))
+    }
+    /// An authority whose revocation list the cloud's certificates announce, and that did not come.
+    pub fn missing_list(&self) -> Option<&str> {
+        self.proof.certificate().map_or(self.document().and_then(VerifiedNitro::missing_list), VerifiedAk::missing_list)
     }
     pub fn proof(&self) -> &AkProof {
         &self.proof

@@ -3,6 +3,7 @@
 #![allow(dead_code, unreachable_pub)] // each test file uses a part
 
 pub mod checkquote;
+pub mod lab;
 pub mod logs;
 pub mod soft_tpm;
 
