@@ -7,9 +7,9 @@
 
 use crate::bytes::{ReadError, Reader};
 
-/// Deepest nesting of arrays and maps (protocol.md §7.9).
+/// Deepest nesting of arrays and maps.
 pub const MAX_DEPTH: u8 = 4;
-/// Most data items in one message (protocol.md §7.9).
+/// Most data items in one message.
 pub const MAX_ITEMS: u16 = 256;
 
 const UINT: u8 = 0;

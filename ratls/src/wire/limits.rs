@@ -54,14 +54,14 @@ pub const MAX_MEDIA_TYPE: usize = 100;
 pub const MAX_TOKEN: usize = 256;
 /// Longest inner ALPN and target.
 pub const MAX_TARGET: usize = 260;
-/// Most connection ids in one CHALLENGE (decision 2).
+/// Most connection ids in one CHALLENGE.
 pub const MAX_CHALLENGE_IDS: usize = 2_048;
 /// Largest leaf certificate of `evident/1`: it carries no evidence.
 pub const MAX_LEAF_CERTIFICATE: usize = 65_536;
 /// Largest CMW extension: refuse above 48 KiB, warn above 12 KiB.
 pub const MAX_CMW: usize = 49_152;
 pub const WARN_CMW: usize = 12_288;
-/// DATA that a client may keep to repeat on another connection (decision 3): 64 KiB.
+/// DATA that a client may keep to repeat on another connection: 64 KiB.
 pub const MAX_EARLY_DATA_KEPT: usize = 65_536;
 /// Most bytes of ignorable frames (types 0x80 and up) between two others.
 pub const MAX_IGNORED: usize = 65_536;

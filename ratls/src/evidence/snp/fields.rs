@@ -1,6 +1,6 @@
 //! The typed values inside an SNP report: identifiers, guest policy, platform information, CPUID, firmware versions.
 //!
-//! Sources: AMD 56860 (SEV-SNP ABI), table ATTESTATION_REPORT; platforms.md §2.1–2.5.
+//! Sources: AMD 56860 (SEV-SNP ABI), table ATTESTATION_REPORT.
 
 use crate::digest::bytes_type;
 use crate::tcb::Product;
@@ -199,7 +199,7 @@ pub struct Cpuid {
 }
 
 impl Cpuid {
-    /// The product with this CPUID, where it is one that this crate knows (platforms.md §2.5).
+    /// The product with this CPUID, where it is one that this crate knows.
     pub const fn product(self) -> Option<Product> {
         match (self.family, self.model) {
             (0x19, 0x00..=0x0F) => Some(Product::Milan),

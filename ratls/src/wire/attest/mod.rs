@@ -1,10 +1,16 @@
 //! The body of ATTEST: everything that a verifier needs, and nothing that it may believe before something signed says it.
 
-use std::collections::BTreeMap;
+mod hardware;
+mod items;
+mod tpm;
+
+pub use hardware::{HardwareFormat, decode_hardware, encode_hardware};
+pub use items::{Endorsement, PartInfo, media, part};
+pub use tpm::TpmEvidence;
 
 use super::cbor::{CborError, Decoder, Encoder};
 use super::limits::*;
-use crate::digest::{Sha256Digest, bytes_type};
+use crate::digest::bytes_type;
 
 bytes_type!(
     /// A hash on a path of the tree.
@@ -22,20 +28,6 @@ pub enum AttestPurpose {
     HwConfirm = 3,
 }
 
-/// Form of a piece of hardware evidence.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum HardwareFormat {
-    /// An SNP attestation report of 1,184 bytes.
-    SnpReport = 1,
-    /// The content of Azure's NV index.
-    HclBlob = 2,
-    /// Report, manifest and nonce of an SVSM.
-    SvsmManifest = 3,
-    /// A NitroTPM attestation document (COSE), beside a report.
-    NitroDocument = 4,
-}
-
 /// Bits of key 12 and of OPEN key 5: a feature is on when both sides set it.
 pub mod features {
     /// After FIN in both directions the connection carries another OPEN.
@@ -44,63 +36,6 @@ pub mod features {
     pub const CONTROL: u64 = 1 << 1;
     /// Unframed tunnels. Reserved.
     pub const RAW: u64 = 1 << 2;
-}
-
-/// Media types of endorsements (key 8).
-pub mod media {
-    pub const CERTIFICATE: &str = "application/pkix-cert";
-    pub const CRL: &str = "application/pkix-crl";
-    /// The settings behind statement key 11: deterministic CBOR, a list of [name, value].
-    pub const SETTINGS: &str = "application/vnd.evident.settings+cbor";
-    /// A TCG2 (crypto-agile) event log.
-    pub const EVENT_LOG: &str = "application/vnd.evident.tcg2-event-log";
-    /// A binary IMA measurement list.
-    pub const IMA_LOG: &str = "application/vnd.evident.ima-log";
-    /// Google's `VMLaunchEndorsement`.
-    pub const GCE_ENDORSEMENT: &str = "application/vnd.evident.gce-endorsement";
-}
-
-/// Names of parts (key 9) that this version knows.
-pub mod part {
-    /// The settings behind statement key 11.
-    pub const SETTINGS: &str = "settings";
-    /// The firmware's TCG2 event log, as the kernel shows it.
-    pub const EVENT_LOG: &str = "event-log";
-    /// The kernel's IMA measurement list in binary form.
-    pub const IMA_LOG: &str = "ima-log";
-    /// Google's endorsement of its firmware.
-    pub const GCE_ENDORSEMENT: &str = "gce-endorsement";
-}
-
-/// What the guest's TPM quoted (key 7), as received: nothing in it is verified.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TpmEvidence {
-    /// TPMS_ATTEST, the bytes that were signed.
-    pub attest: Vec<u8>,
-    /// TPMT_SIGNATURE.
-    pub signature: Vec<u8>,
-    /// TPM_ALG_ID of the bank that `pcrs` are of: 0x000B SHA-256, 0x000C SHA-384.
-    pub bank: u16,
-    /// Values of exactly the registers that the quote selects.
-    pub pcrs: BTreeMap<u8, Vec<u8>>,
-    /// TPMT_PUBLIC of the AK.
-    pub public: Vec<u8>,
-}
-
-/// A stapled endorsement: bytes of a media type.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Endorsement {
-    pub media_type: String,
-    pub bytes: Vec<u8>,
-}
-
-/// Something larger that WANT can ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PartInfo {
-    pub name: String,
-    pub digest: Sha256Digest,
-    pub length: u32,
-    pub media_type: String,
 }
 
 /// ATTEST, parsed. Every field is a claim.
@@ -157,7 +92,7 @@ impl Attest {
         for sibling in &self.siblings {
             e.bytes(sibling.as_bytes());
         }
-        hardware_to(e.uint(6), &self.hardware);
+        hardware::write(e.uint(6), &self.hardware);
         if let Some(tpm) = &self.tpm {
             tpm.encode_to(e.uint(7));
         }
@@ -220,23 +155,18 @@ impl Fields {
                 })?;
             }
             6 => {
-                self.hardware = Some(hardware(d)?);
+                self.hardware = Some(hardware::read(d)?);
             }
-            7 => self.tpm = Some(tpm(d)?),
+            7 => self.tpm = Some(TpmEvidence::read(d)?),
             8 => {
                 d.list("endorsements", MAX_ENDORSEMENTS, |d| {
-                    let endorsement = d.pair("endorsement", |d| {
-                        let media_type = d.text("media type", MAX_MEDIA_TYPE)?.to_owned();
-                        let limit = if media_type == media::CRL { MAX_CRL } else { MAX_CERTIFICATE };
-                        Ok(Endorsement { media_type, bytes: d.bytes("endorsement", limit)?.to_vec() })
-                    })?;
-                    self.endorsements.push(endorsement);
+                    self.endorsements.push(items::endorsement(d)?);
                     Ok(())
                 })?;
             }
             9 => {
                 d.list("parts", MAX_LOGS, |d| {
-                    let part = part_info(d)?;
+                    let part = items::part_info(d)?;
                     if self.parts.iter().any(|other| other.name == part.name) {
                         return Err(CborError::Value { what: "part name, twice", value: 9 });
                     }
@@ -292,149 +222,12 @@ fn purpose(value: u64) -> Result<AttestPurpose, CborError> {
     }
 }
 
-fn hardware_format(value: u64) -> Result<HardwareFormat, CborError> {
-    match value {
-        1 => Ok(HardwareFormat::SnpReport),
-        2 => Ok(HardwareFormat::HclBlob),
-        3 => Ok(HardwareFormat::SvsmManifest),
-        4 => Ok(HardwareFormat::NitroDocument),
-        value => Err(CborError::Value { what: "hardware format", value }),
-    }
-}
-
-/// The list of key 6 alone, for evidence in a certificate.
-pub fn encode_hardware(hardware: &[(HardwareFormat, Vec<u8>)]) -> Vec<u8> {
-    let mut e = Encoder::new();
-    hardware_to(&mut e, hardware);
-    e.finish()
-}
-
-pub fn decode_hardware(bytes: &[u8]) -> Result<Vec<(HardwareFormat, Vec<u8>)>, CborError> {
-    let mut d = Decoder::new(bytes);
-    let hardware = hardware(&mut d)?;
-    d.finish()?;
-    Ok(hardware)
-}
-
-fn hardware_to(e: &mut Encoder, hardware: &[(HardwareFormat, Vec<u8>)]) {
-    e.array(hardware.len());
-    for (format, bytes) in hardware {
-        e.array(2).uint(*format as u64).bytes(bytes);
-    }
-}
-
-fn hardware(d: &mut Decoder<'_>) -> Result<Vec<(HardwareFormat, Vec<u8>)>, CborError> {
-    let mut hardware: Vec<(HardwareFormat, Vec<u8>)> = vec![];
-    d.array("hardware evidence", MAX_HARDWARE, |d| {
-        let item = d.pair("hardware evidence", |d| {
-            let format = hardware_format(d.uint()?)?;
-            Ok((format, d.bytes("hardware evidence", MAX_HARDWARE_BYTES)?.to_vec()))
-        })?;
-        if hardware.iter().any(|(format, _)| *format == item.0) {
-            return Err(CborError::Value { what: "hardware format, twice", value: item.0 as u64 });
-        }
-        hardware.push(item);
-        Ok(())
-    })?;
-    Ok(hardware)
-}
-
-impl TpmEvidence {
-    /// The map of key 7 alone, for evidence in a certificate.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut e = Encoder::new();
-        self.encode_to(&mut e);
-        e.finish()
-    }
-
-    pub fn parse(bytes: &[u8]) -> Result<Self, CborError> {
-        let mut d = Decoder::new(bytes);
-        let evidence = tpm(&mut d)?;
-        d.finish()?;
-        Ok(evidence)
-    }
-
-    fn encode_to(&self, e: &mut Encoder) {
-        e.map(5).uint(1).bytes(&self.attest).uint(2).bytes(&self.signature).uint(3).uint(self.bank.into());
-        e.uint(4).map(self.pcrs.len());
-        for (index, value) in &self.pcrs {
-            e.uint((*index).into()).bytes(value);
-        }
-        e.uint(5).bytes(&self.public);
-    }
-}
-
-fn tpm(d: &mut Decoder<'_>) -> Result<TpmEvidence, CborError> {
-    const WHAT: &str = "TPM evidence";
-    let (mut attest, mut signature, mut bank, mut public) = (None, None, None, None);
-    let mut pcrs = BTreeMap::new();
-    d.map(WHAT, 5, |d, key| {
-        match key {
-            1 => attest = Some(d.bytes("TPMS_ATTEST", MAX_TPM_STRUCTURE)?.to_vec()),
-            2 => signature = Some(d.bytes("TPMT_SIGNATURE", MAX_TPM_STRUCTURE)?.to_vec()),
-            3 => {
-                let value = d.uint()?;
-                bank = Some(u16::try_from(value).map_err(|_| CborError::Value { what: "PCR bank", value })?);
-            }
-            4 => {
-                d.map("PCR values", MAX_PCRS, |d, index| {
-                    let value = d.bytes("PCR value", MAX_PCR_VALUE)?.to_vec();
-                    match u8::try_from(index) {
-                        Ok(register) if usize::from(register) < MAX_PCRS => pcrs.insert(register, value),
-                        _ => return Err(CborError::Value { what: "PCR", value: index }),
-                    };
-                    Ok(())
-                })?;
-            }
-            5 => public = Some(d.bytes("TPMT_PUBLIC", MAX_TPM_STRUCTURE)?.to_vec()),
-            key => return Err(CborError::UnknownKey { what: WHAT, key }),
-        }
-        Ok(())
-    })?;
-    let missing = |key| CborError::MissingKey { what: WHAT, key };
-    if pcrs.is_empty() {
-        return Err(missing(4));
-    }
-    Ok(TpmEvidence {
-        attest: attest.ok_or(missing(1))?,
-        signature: signature.ok_or(missing(2))?,
-        bank: bank.ok_or(missing(3))?,
-        pcrs,
-        public: public.ok_or(missing(5))?,
-    })
-}
-
-fn part_info(d: &mut Decoder<'_>) -> Result<PartInfo, CborError> {
-    let (mut name, mut digest, mut length, mut media_type, mut at) = (None, None, None, None, 0);
-    let count = d.array("part", 4, |d| {
-        match at {
-            0 => name = Some(d.text("part name", 32)?.to_owned()),
-            1 => digest = Some(Sha256Digest::from_bytes(d.array_of("part digest")?)),
-            2 => {
-                let value = d.uint()?;
-                let seen = usize::try_from(value).unwrap_or(usize::MAX);
-                if value == 0 {
-                    return Err(CborError::Empty { what: "part" });
-                }
-                length = Some(u32::try_from(value).ok().filter(|_| seen <= MAX_PART_TOTAL).ok_or(limit(
-                    "part",
-                    seen,
-                    MAX_PART_TOTAL,
-                ))?);
-            }
-            _ => media_type = Some(d.text("media type", MAX_MEDIA_TYPE)?.to_owned()),
-        }
-        at += 1;
-        Ok(())
-    })?;
-    match (name, digest, length, media_type) {
-        (Some(name), Some(digest), Some(length), Some(media_type)) => Ok(PartInfo { name, digest, length, media_type }),
-        _ => Err(CborError::Length { what: "part", wanted: 4, seen: count }),
-    }
-}
-
 #[cfg(test)]
 pub(crate) fn example() -> Attest {
+    use std::collections::BTreeMap;
+
+    use crate::digest::Sha256Digest;
+
     Attest {
         purpose: AttestPurpose::Initial,
         seq: 0,
