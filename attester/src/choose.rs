@@ -2,7 +2,7 @@
 //!
 //! Where the operator says it, that one is opened or the reason told why not. Otherwise what the machine shows decides, each step said:
 //! first what only a confidential machine of that cloud has, then what its firmware says of itself. A cloud that was recognised and
-//! cannot be opened is an error, not a quieter kind of evidence. No verifier believes any of it (platforms.md §4.4).
+//! cannot be opened is an error, not a quieter kind of evidence. No verifier believes any of it.
 
 use crate::configfs::{ConfigfsTsm, MAX_VMPL};
 use crate::detect::{self, Host, NoDevice, ORDINARY, Places};

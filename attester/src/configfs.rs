@@ -4,7 +4,7 @@
 //! * `inblob` is a binary attribute: the kernel takes its bytes when the file is *closed* and has no way to report an error then. Only
 //!   `generation` tells whether they were taken, and only the REPORT_DATA of the result tells whose bytes they were.
 //! * A new entry belongs to root whoever makes it, and `inblob` is for its owner alone. So a process without privileges uses an entry
-//!   that root prepared and gave to it (decision 22); [`ConfigfsTsm::reuse`].
+//!   that root prepared and gave to it; [`ConfigfsTsm::reuse`].
 //!
 //! Does not prove that nobody else used the entry in between; it notices, and asks again.
 

@@ -1,6 +1,6 @@
 //! Which machine this is, which report hardware it has, and what to do where it has none.
 //!
-//! A hint for the operator, for the pace and for the choice of platform; no verifier believes any of it (platforms.md §4.4).
+//! A hint for the operator, for the pace and for the choice of platform; no verifier believes any of it.
 
 use crate::configfs::{self, ConfigfsTsm};
 use crate::device::{DeviceError, Pace, ReportDevice};
@@ -68,7 +68,7 @@ impl Host {
         }
     }
 
-    /// How often this host lets its guests ask (decision 16).
+    /// How often this host lets its guests ask.
     pub fn pace(self) -> Pace {
         match self {
             Host::Gcp => Pace { min_interval: Duration::from_secs(2), burst: 1 },

@@ -2,7 +2,7 @@
 //!
 //! Assumes that a device answers one request at a time and may take seconds; the batcher gives it a thread of its own. Does not
 //! verify the report: the device lives in the guest's kernel, but what it hands over passed through the host, so [`DeviceReport::over`]
-//! refuses only what cannot be the answer to the question (platforms.md §4.1), and `ratls` judges the rest.
+//! refuses only what cannot be the answer to the question, and `ratls` judges the rest.
 
 use crate::tpm::TpmError;
 use ratls::bytes::Reader;
@@ -43,7 +43,7 @@ pub trait ReportDevice: Send {
 pub struct DeviceReport {
     /// The report as signed, [`REPORT_LEN`] bytes.
     pub report: Vec<u8>,
-    /// The host's certificate table (platforms.md §3.4); empty where the host gave none.
+    /// The host's certificate table (AMD GHCB specification); empty where the host gave none.
     pub certificates: Vec<u8>,
 }
 
@@ -83,7 +83,7 @@ fn field<const N: usize>(report: &[u8], offset: usize) -> Option<[u8; N]> {
     reader.array().ok()
 }
 
-/// How often a device may be asked, from start to start (decision 16): `burst` requests at once, one more each `min_interval`.
+/// How often a device may be asked, from start to start: `burst` requests at once, one more each `min_interval`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pace {
     pub min_interval: Duration,

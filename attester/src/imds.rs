@@ -1,4 +1,4 @@
-//! Azure's instance metadata, as far as it has the certificates of the reports' key (platforms.md §7.2 B).
+//! Azure's instance metadata, as far as it has the certificates of the reports' key.
 //!
 //! Plain HTTP to an address of the host, which could give them by any other way as well: what comes is verified like all certificates.
 

@@ -1,6 +1,6 @@
 //! The logs behind a TPM's registers: the firmware's event log, which ends with the boot, and IMA's list, which grows.
 //!
-//! Both are root's in securityfs; an unprivileged process reads them by a path that root opened (decision 22). What is missing or cannot
+//! Both are root's in securityfs; an unprivileged process reads them by a path that root opened. What is missing or cannot
 //! be read leaves the registers without their meaning, which a client sees: it is told in the log and is no reason not to serve.
 
 use crate::platform::Part;

@@ -1,4 +1,4 @@
-//! A bundle: what one connection showed, in a file, to be verified again at another time (decision 18).
+//! A bundle: what one connection showed, in a file, to be verified again at another time.
 //!
 //! It proves what was signed, not who is on the other end of a connection now.
 

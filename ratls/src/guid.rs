@@ -1,7 +1,7 @@
 //! GUIDs in the two byte orders in which firmware writes them: a type for each, so that no table is read in the other's order.
 //!
 //! `c0b406a4-a803-4952-9743-3fb6014cd0ae` begins with the byte c0 in AMD's certificate table (RFC 4122), and with a4 in tables
-//! of UEFI: OVMF's footer, the SEV hash table, SVSM manifests, event logs (UEFI 2.10, appendix A). See platforms.md §9 N53.
+//! of UEFI: OVMF's footer, the SEV hash table, SVSM manifests, event logs (UEFI 2.10, appendix A).
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
 //! Products and their firmware versions (TCB_VERSION).
 //!
 //! A TCB_VERSION is eight bytes whose meaning depends on the product: Turin put the FMC version first and moved the rest up
-//! (platforms.md §2.4; AMD 56860, table TCB_VERSION). So a value carries its layout, two values of different layouts cannot be
+//! (AMD 56860, table TCB_VERSION). So a value carries its layout, two values of different layouts cannot be
 //! compared, and there is no order: "at least" is component by component, never the number.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};

@@ -80,7 +80,7 @@ fn the_digest_after_the_firmware_s_pages_is_the_published_one() {
     let firmware = Firmware::from_image(&image).unwrap();
     let wanted = "086e2e9149ebf45abdc3445fba5b2da8270bdbb04094d7a2c37faaa4b24af3aa16aff8c374c2a55c467a50da6d466b74";
     assert_eq!(firmware.after_pages().to_string(), wanted);
-    // A file that EC2 launches without a kernel (platforms.md §10).
+    // A file that EC2 launches without a kernel.
     let machine = Machine {
         vmm: Vmm::Ec2,
         vcpus: VcpuCount::new(1).unwrap(),

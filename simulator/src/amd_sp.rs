@@ -1,6 +1,6 @@
 //! The device: takes 64 bytes, answers with an attestation report signed by the VCEK or VLEK, and knows its certificates.
 //!
-//! Layout: platforms.md §2.1–§2.4 (SEV-SNP firmware ABI, ATTESTATION_REPORT), written here and parsed elsewhere. Every field is a
+//! Layout: AMD 56860, table ATTESTATION_REPORT, written here and parsed elsewhere. Every field is a
 //! public field of [`Config`], so that a negative test changes one of them; [`SimulatedAmdSp::report_with`] changes the bytes just
 //! before they are signed, and what no firmware would sign can be made so. The guest, its memory and its measurement do not exist.
 
@@ -96,12 +96,12 @@ impl Config {
             vek: Vek::Vcek,
             leaf_validity: Validity::LONG,
             guest_svn: 0,
-            // SMT allowed, and the bit that must be one (§2.2).
+            // SMT allowed, and the bit that must be one (AMD 56860, guest policy).
             policy: 0x3_0000,
             family_id: FamilyId::from_bytes([0; 16]),
             image_id: ImageId::from_bytes([0; 16]),
             vmpl: 0,
-            // SMT, ECC, alias check complete (§2.3).
+            // SMT, ECC, alias check complete (AMD 56860, PLATFORM_INFO).
             platform_info: 0x25,
             author_key_en: false,
             mask_chip_key: false,
@@ -126,7 +126,7 @@ impl Config {
 }
 
 impl Tcb {
-    /// TCB_VERSION as a little-endian number (§2.4).
+    /// TCB_VERSION as a little-endian number (AMD 56860, TCB_VERSION).
     pub fn raw(&self, product: Product) -> u64 {
         u64::from_le_bytes(match product {
             Product::Turin => [self.fmc, self.bootloader, self.tee, self.snp, 0, 0, 0, self.microcode],
@@ -245,7 +245,7 @@ impl SimulatedAmdSp {
         self.crl.clone()
     }
 
-    /// The table that a host hands to extended report requests (§3.4): leaf, ASK or ASVK, ARK, CRL.
+    /// The table that a host hands to extended report requests (AMD GHCB specification): leaf, ASK or ASVK, ARK, CRL.
     pub fn certificate_table(&self) -> Vec<u8> {
         self.certificate_table_with(&[])
     }
@@ -348,7 +348,7 @@ pub mod guid {
     pub const CRL: [u8; 16] = 0x92f81bc3_5811_4d3d_97ff_d19f88dc67ea_u128.to_be_bytes();
 }
 
-/// A table of these entries: 24 bytes each, a zero entry, then the blobs (§3.4).
+/// A table of these entries: 24 bytes each, a zero entry, then the blobs.
 pub fn certificate_table(entries: &[([u8; 16], &[u8])]) -> Vec<u8> {
     let mut offset = (entries.len() + 1) * 24;
     let mut table = Vec::new();

@@ -1,6 +1,6 @@
 //! X.509 certificates of the clouds' authorities, built and signed. AMD's are in [`crate::x509`].
 //!
-//! Shapes: platforms.md §7.1 to §7.3. Every name has an organisation that says what it is; roots keep the common name of the real root
+//! Every name has an organisation that says what it is; roots keep the common name of the real root
 //! whose place they take, by which a policy's file of roots is read.
 
 use crate::der;

@@ -1,6 +1,6 @@
 //! What a VCEK or VLEK certificate says, as a value that a test can change one thing of.
 //!
-//! AMD's extensions: platforms.md §3.3, in the order in which AMD's certificates have them and not in that of their numbers.
+//! AMD's extensions (AMD 57230), in the order in which AMD's certificates have them and not in that of their numbers.
 
 use crate::amd_sp::{Tcb, Vek};
 use crate::der;

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! The verifier runs unchanged over what this crate signs; that an ordinary chain ends in a root which only the user's policy
-//! can name is the whole difference (decision 1). So nothing here shares code with the verifier: layouts are written a second time,
+//! can name is the whole difference. So nothing here shares code with the verifier: layouts are written a second time,
 //! from the same documents. No release build holds this crate.
 
 #![warn(clippy::unwrap_used)]

@@ -57,7 +57,7 @@ impl Cloud {
     pub fn reports(&self, product: Product) -> Config {
         let mut config = Config::new(product);
         match self {
-            // As in reports of 2023 to 2026 (platforms.md §7.2 C), but for the digests.
+            // As in reports of 2023 to 2026, but for the digests.
             Cloud::Azure(_) => {
                 config.policy = 0x3_001F;
                 config.guest_svn = 12;
@@ -257,7 +257,7 @@ impl Machine {
     }
 }
 
-/// What firmware says of itself (platforms.md §4.4).
+/// What firmware says of itself.
 fn write_dmi(dir: &Path, cloud: &Cloud) -> io::Result<()> {
     fs::create_dir_all(dir)?;
     let (file, text) = match cloud {

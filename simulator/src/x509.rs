@@ -1,6 +1,6 @@
 //! Certificates and CRLs of AMD's shape, built and signed.
 //!
-//! Shape: platforms.md §3.1 and the certificates themselves: names with OU first, PSS parameters with the trailer field where the
+//! Shape: that of AMD's certificates: names with OU first, PSS parameters with the trailer field where the
 //! ARK signs and without it where ASK and ASVK do. Only O differs ("EVIDENT simulator: proves nothing"), and the CRL points, which
 //! lead to `.invalid` and not to AMD.
 

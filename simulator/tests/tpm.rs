@@ -111,7 +111,7 @@ fn gces_first_register_says_sev_snp() {
     let dir = tempfile::tempdir().unwrap();
     let mut tpm = Swtpm::start(dir.path(), &dir.path().join("swtpm")).unwrap();
     Guest::new(Firmware::Gce).log().extend_into(&mut tpm).unwrap();
-    // Published by Google for firmware v2 on SEV-SNP (platforms.md §7.3).
+    // Published by Google for firmware v2 on SEV-SNP.
     let published = "50597a27846e91d025eef597abbc89f72bff9af849094db97b0684d8bc4c515e";
     assert_eq!(hex::encode(objects::read_pcr(&mut tpm, Bank::Sha256, 0).unwrap()), published);
 }

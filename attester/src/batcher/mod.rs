@@ -1,5 +1,5 @@
 //! One report for everything that waits: the leaves of live connections become a tree, its root a statement, and the statement's
-//! binder what one request of the platform carries (docs/protocol.md, "Binding"; decision 16): one report, and one quote where there is a
+//! binder what one request of the platform carries (docs/protocol.md, "Binding"): one report, and one quote where there is a
 //! TPM, whatever the size of the batch.
 //!
 //! Where the device is idle and its pace allows, a request starts at once with all that is pending; else everything waits for the
@@ -31,7 +31,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use worker::{Done, Job, Worker};
 
-/// Most leaves that may wait for a request (protocol.md §7.9).
+/// Most leaves that may wait for a request (docs/protocol.md, "Limits").
 pub const MAX_PENDING: usize = 16_384;
 /// However long a device asks to be left alone, it is asked again after this.
 const LONGEST_HOLD: Duration = Duration::from_secs(10);

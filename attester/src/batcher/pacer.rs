@@ -1,4 +1,4 @@
-//! When a device may be asked next, from start to start (decision 16). Arithmetic only; the caller brings the clock.
+//! When a device may be asked next, from start to start. Arithmetic only; the caller brings the clock.
 
 use crate::device::Pace;
 use std::time::Duration;

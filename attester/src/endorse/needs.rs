@@ -16,7 +16,7 @@ pub(super) fn kind(report: &Report) -> VekKind {
 }
 
 /// Products that the report may be of. Version 2 does not say: Turin shows by its short chip id, the other two only by which of them
-/// AMD has a key of (platforms.md §2.5).
+/// AMD has a key of.
 pub(super) fn products(report: &Report) -> Vec<Product> {
     let short_id = report.chip_id().as_bytes()[8..].iter().all(|byte| *byte == 0);
     match (report.cpuid(), report.product_from_cpuid()) {

@@ -1,10 +1,10 @@
-//! AMD's Key Distribution Service: VCEK certificates, the chains above VCEK and VLEK, revocation lists (platforms.md §3.2).
+//! AMD's Key Distribution Service: VCEK certificates, the chains above VCEK and VLEK, revocation lists (AMD 57230).
 //!
 //! A polite client, because AMD throttles: one request per address at a time however many ask, everything kept on disk, failures
 //! remembered for a while, and `Retry-After` obeyed. What it returns is *untrusted*: looked at only as far as to see that it is of the
 //! right form. The caller verifies it and says [`Kds::reject`] where it is no good.
 //!
-//! VLEK leaves are not here: AMD gives them to the cloud provider alone, so they come with the report (§3.2).
+//! VLEK leaves are not here: AMD gives them to the cloud provider alone, so they come with the report.
 
 pub(crate) mod http;
 mod pauses;

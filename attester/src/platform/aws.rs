@@ -1,4 +1,4 @@
-//! EC2 with SEV-SNP: an ordinary report, and beside it NitroTPM's attestation document, which the Nitro system signs (platforms.md §7.1 B).
+//! EC2 with SEV-SNP: an ordinary report, and beside it NitroTPM's attestation document, which the Nitro system signs.
 //!
 //! The document is asked for by a vendor command that reads a request from an NV index and writes the answer into it. The index is
 //! defined for one request and removed after it, whatever happens. Its nonce is B and its user data the hash of the report, so that

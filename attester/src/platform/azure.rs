@@ -1,5 +1,5 @@
 //! Azure's confidential VMs: the paravisor (HCL) asks for the report and puts it, with a JSON that it answers for, into an NV index of
-//! its vTPM (platforms.md §7.2 B).
+//! its vTPM.
 //!
 //! The guest writes 64 bytes into another index; a read of the report that begins two seconds or more after the last one gets a report
 //! anew, over a JSON with these bytes. A paravisor that knows no such bytes gives the same report always: that is sent as it is, and a

@@ -1,4 +1,4 @@
-//! Google Compute Engine: an ordinary report, and a vTPM of the host whose AK Google certifies (platforms.md §7.3 B).
+//! Google Compute Engine: an ordinary report, and a vTPM of the host whose AK Google certifies.
 //!
 //! The AK is the primary key of a template that stands in NV. The host's certificate table carries, beside the VCEK, Google's endorsement
 //! of its firmware, which is listed as a part.

@@ -1,7 +1,7 @@
 //! What one batch asks of the machine, whichever of the six it runs on: the binder in, everything that carries it out.
 //!
 //! A [`Platform`] stands above the report device. Plain SNP is one request of that device ([`PlainSnp`]); where a TPM says what was
-//! booted, the report comes first and the quote, over the report's hash, second (platforms.md §1.4), so that neither can be replaced by
+//! booted, the report comes first and the quote, over the report's hash, second, so that neither can be replaced by
 //! another machine's.
 //!
 //! Assumes that a platform is asked by one thread at a time and may take seconds. Nothing here is verified: what the machine hands over

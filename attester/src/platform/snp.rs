@@ -1,4 +1,4 @@
-//! Plain SEV-SNP: the guest may choose REPORT_DATA, and the report is all there is (SNPGuard, microCVM; platforms.md §7.4, §7.5).
+//! Plain SEV-SNP: the guest may choose REPORT_DATA, and the report is all there is (SNPGuard, microCVM).
 
 use super::{Gathered, Platform};
 use crate::device::{DeviceError, DeviceReport, Pace, ReportDevice};

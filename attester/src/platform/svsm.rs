@@ -1,5 +1,5 @@
 //! A guest below an SVSM (Coconut): the SVSM, at VMPL 0, asks for the report over our nonce and a manifest, and the manifest holds the EK
-//! of the vTPM that it runs (platforms.md §7.6 B).
+//! of the vTPM that it runs.
 //!
 //! So the report says what runs the vTPM, and the EK is its. That the AK lives beside that EK is what a client's CRED asks, and only the
 //! TPM can answer. The SVSM gives no certificates with its reports; an ordinary report, at this kernel's own level, brings them.
@@ -109,7 +109,7 @@ impl Svsm {
         self.rest();
     }
 
-    /// Where the host throttles, two requests are a while apart, or its SVSM may fail (platforms.md §4.2).
+    /// Where the host throttles, two requests are a while apart, or its SVSM may fail.
     fn rest(&self) {
         if self.pace.burst <= 1 {
             std::thread::sleep(self.pace.min_interval);

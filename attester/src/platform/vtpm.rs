@@ -53,7 +53,7 @@ impl Vtpm {
         Vtpm { tpm, boot: Arc::new(boot), ima: logs.ima_list.clone().map(ImaList::at) }
     }
 
-    /// Quotes over the binder and the hash of this report; report first, quote second (platforms.md §1.4).
+    /// Quotes over the binder and the hash of this report; report first, quote second.
     pub(super) fn quote(&self, binder: &Binder, report: &[u8]) -> Result<TpmEvidence, DeviceError> {
         let qualifying = quote_binder(binder, report);
         Ok(self.tpm.call(move |tpm| tpm.quote(qualifying.as_bytes(), Bank::Sha256))?)

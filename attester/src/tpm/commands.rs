@@ -200,7 +200,7 @@ impl Tpm {
         self.run(&Command::new("NV_UndefineSpace", 0x122).authorised(owner).handle(index)).map(drop)
     }
 
-    /// NitroTPM's attestation document (platforms.md §7.1): reads the request from the index and writes the answer into it.
+    /// NitroTPM's attestation document: reads the request from the index and writes the answer into it.
     pub(crate) fn nitro_attest(&mut self, index: u32) -> Result<(), TpmError> {
         self.run(&Command::new("the command for an attestation document", 0x2000_0001).authorised(index).handle(index))
             .map(drop)

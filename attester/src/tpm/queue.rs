@@ -1,6 +1,6 @@
 //! The TPM's thread: one command at a time, and never on the runtime.
 //!
-//! Batches come before credentials (decision 20): a stranger can cause a CRED, and must not make everybody's evidence wait for more than
+//! Batches come before credentials: a stranger can cause a CRED, and must not make everybody's evidence wait for more than
 //! the one command that is running. What nobody waits for any more is not begun.
 
 use super::{Tpm, TpmError};

@@ -51,7 +51,7 @@ pub(crate) fn authentic_cases(folder: &Path) -> Vec<Case> {
 }
 
 impl Case {
-    /// Where AMD's service has the VCEK, written by hand from platforms.md §3.2.
+    /// Where AMD's service has the VCEK, written by hand from AMD 57230.
     pub(crate) fn vcek_path(&self) -> String {
         let tcb = &self.fields["reported_tcb"];
         let spl = |name: &str| tcb[name].as_u64().expect("a number");

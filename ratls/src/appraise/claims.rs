@@ -1,4 +1,4 @@
-//! From verified evidence and the policy's references to what the level engine is told (platforms.md §7 F, §8.7).
+//! From verified evidence and the policy's references to what the level engine is told (docs/levels.md).
 //!
 //! Assumes that the rules of the policy were applied: a finding about the signer of a root takes everything from that root.
 //! Says less rather than more: a record that this version does not interpret is no claim.
@@ -37,7 +37,7 @@ const OF_THE_AMD_SP: &[&str] = &[
 const AGELESS: &str = "Z_STALE";
 
 /// Findings after which nothing that the vTPM said counts: it is not the TPM of such a guest. What the AMD-SP says of the firmware
-/// stands (platforms.md §8.6: an AK that nobody vouches for).
+/// stands (an AK that nobody vouches for).
 const OF_THE_VTPM: &[&str] = &["T_UNBOUND", "T_AK_UNPROVEN", "T_AK_WITNESSED", "G_PCR0", "Z_TPM"];
 
 /// Everything that is known, for [`super::levels::judge`].
@@ -80,7 +80,7 @@ pub(super) fn inputs(
     Inputs { amd_sp, vtpm, claims }
 }
 
-/// A report of unknown age is no link; what is left is the cloud's certificate, where there is one (platforms.md §7.2 F, §8.5).
+/// A report of unknown age is no link; what is left is the cloud's certificate, where there is one (docs/levels.md).
 fn link(tpm: &VerifiedTpm, amd_sp: &RootState) -> Link {
     match amd_sp.ageless && tpm.proof().certificate().is_some() {
         true => Link::VendorPki,

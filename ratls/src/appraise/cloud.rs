@@ -1,4 +1,4 @@
-//! What Azure, Google, AWS and an SVSM add to report and registers, and what each leaves open (platforms.md §7.1–§7.3, §7.6).
+//! What Azure, Google, AWS and an SVSM add to report and registers, and what each leaves open.
 
 use super::finding::Severity;
 use super::judge::Judge;
@@ -11,7 +11,7 @@ use crate::policy::{AppraisalPolicy, AwsRules, AzureRules, EndorsementRules, Gcp
 use crate::time::UnixTime;
 use crate::verify::{VerifiedEvidence, VerifiedTpm};
 
-/// PCR 0 of SHA-256 on Google's machines under SEV-SNP, by version of the firmware's name (platforms.md §7.3 C). It says that the
+/// PCR 0 of SHA-256 on Google's machines under SEV-SNP, by version of the firmware's name. It says that the
 /// firmware took its machine for one with SEV-SNP, and nothing of the firmware's bytes.
 const GCE_PCR0_SNP: [(&str, [u8; 32]); 2] = [
     ("v2", *b"\x50\x59\x7a\x27\x84\x6e\x91\xd0\x25\xee\xf5\x97\xab\xbc\x89\xf7\x2b\xff\x9a\xf8\x49\x09\x4d\xb9\x7b\x06\x84\xd8\xbc\x4c\x51\x5e"),

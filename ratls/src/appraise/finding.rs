@@ -81,7 +81,7 @@ impl Finding {
     }
 }
 
-/// Subject, expectation and advice for each check of the verify stage (platforms.md §2.6, §3).
+/// Subject, expectation and advice for each check of the verify stage.
 fn expectation(id: &str) -> (&'static str, &'static str, &'static str) {
     match id {
         "R_LEN" => ("report", "1184 bytes", "give the report as the firmware wrote it, without a wrapper around it"),

@@ -98,7 +98,7 @@ fn channel(judge: &mut Judge<'_>, evidence: &VerifiedEvidence) {
         Freshness::None => "unknown",
     };
     let file = evidence.channel() == Channel::None;
-    // The user may accept an old paravisor's report where the quote is of now (decision 11); it is no link to the AMD-SP, and
+    // The user may accept an old paravisor's report where the quote is of now; it is no link to the AMD-SP, and
     // what the quote shows hangs on the vendor alone.
     let old_paravisor = evidence.hcl().is_some_and(|claims| claims.user_data.is_none())
         && evidence.tpm().is_some_and(|tpm| tpm.freshness() == Freshness::Connect)

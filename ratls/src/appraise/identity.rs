@@ -1,4 +1,4 @@
-//! Is it the machine or the guest that the policy expects (protocol.md §9.2)?
+//! Is it the machine or the guest that the policy expects (docs/policy.md, "Identity")?
 
 use super::finding::Severity;
 use super::judge::Judge;

@@ -1,4 +1,4 @@
-//! The JSON of a result: the contract of `inspect`, `verify` and the admin page's `/verdict` (docs/cli.md).
+//! The JSON of a result: the contract of `inspect`, `verify` and the admin page's `/verdict`.
 //!
 //! Nothing secret is in a result, so nothing is left out: exporter values never reach this folder.
 

@@ -53,7 +53,7 @@ impl<'p> Judge<'p> {
     }
 
     /// Refuses a live connection always, and a file as soon as a policy is asked. A file without a policy is only described:
-    /// there the finding holds every level down (decision 12).
+    /// there the finding holds every level down.
     pub(super) fn grave(
         &mut self,
         id: &'static str,

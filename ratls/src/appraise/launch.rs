@@ -1,5 +1,5 @@
 //! Whether the policy accepts the launch digest, and what one that matched says of each component: claims for the level engine
-//! (platforms.md §8.7).
+//! (docs/levels.md).
 //!
 //! Covered is what the recipe covers, nothing else. A component is recomputed (level 3) only where all of its parts were in hand,
 //! and rebuilt (level 4) only where each of those files is known to be.

@@ -48,8 +48,8 @@ use crate::verify::{Channel, VerifiedEvidence, VerifiedFiles, VerifiedPieces};
 use judge::Judge;
 use tables::Tables;
 
-/// Appraises evidence. Without a policy the verdict is `authentic`, unless a live connection shows what no policy can excuse
-/// (decision 12): a debuggable guest, a migration agent, another VMPL than 0, or a simulator's root.
+/// Appraises evidence. Without a policy the verdict is `authentic`, unless a live connection shows what no policy can
+/// excuse: a debuggable guest, a migration agent, another VMPL than 0, or a simulator's root.
 pub fn appraise(policy: Option<&AppraisalPolicy>, evidence: VerifiedEvidence) -> AttestationResult {
     let mut judge = Judge::new(policy, evidence.channel());
     guest::always(&mut judge, &evidence);

@@ -1,4 +1,4 @@
-//! The JSON of what came beside the report: `evidence.tpm`, `.azure`, `.gcp`, `.aws`, `.svsm` and what logs came (docs/cli.md).
+//! The JSON of what came beside the report: `evidence.tpm`, `.azure`, `.gcp`, `.aws`, `.svsm` and what logs came.
 
 use serde_json::{Map, Value, json};
 

@@ -1,7 +1,7 @@
-//! What the SNP rules of a policy say to a verified report (platforms.md §2.2–§2.6, §9 N01–N19).
+//! What the SNP rules of a policy say to a verified report (AMD 56860).
 //!
 //! Deliberately not compared: reported with committed TCB, and launch TCB with any other. In genuine reports of AWS all four
-//! differ, and migration may put them in any order (platforms.md §2.6). The policy's floors are what matters.
+//! differ, and migration may put them in any order. The policy's floors are what matters.
 
 use super::finding::Severity;
 use super::judge::Judge;

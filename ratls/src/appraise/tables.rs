@@ -1,4 +1,4 @@
-//! The trust table of one result: as it is, as it would be if the evidence had been asked for now (decision 13), and, where
+//! The trust table of one result: as it is, as it would be if the evidence had been asked for now, and, where
 //! the policy asks for it, in the relaxed view.
 
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! What a vTPM is worth here, and whether its registers hold what the policy names (platforms.md §1.1, §6).
+//! What a vTPM is worth here, and whether its registers hold what the policy names.
 //!
 //! Every gap between a register and the AMD-SP is a finding that names it: who vouches, and that nobody else does. A guest's own
 //! word for its TPM's key is never taken for a link ([`Link::GuestAsserted`]): the system whose state the registers are to

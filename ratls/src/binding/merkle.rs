@@ -14,7 +14,7 @@ bytes_type!(
     /// Root of a tree.
     Root, 32);
 
-/// Most leaves of one tree (protocol.md §7.9).
+/// Most leaves of one tree (docs/protocol.md, "Tree").
 pub const MAX_LEAVES: u32 = 65_536;
 
 fn node(left: &[u8; 32], right: &[u8; 32]) -> [u8; 32] {

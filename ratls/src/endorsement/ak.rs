@@ -1,7 +1,7 @@
 //! A certificate for the attestation key (AK) of a vTPM: what Azure's and Google's have in common.
 //!
 //! Such a certificate is the provider's word that a key lives in one of its vTPMs. It is no link to the AMD-SP: nothing in a
-//! report names the key, unless the report's own data does (platforms.md §1.1, `VendorPki`). It says nothing of the key's
+//! report names the key, unless the report's own data does ([`Link::VendorPki`](crate::verify::Link::VendorPki)). It says nothing of the key's
 //! attributes either; those are in the public area that a TPM gives, and for who checks a quote to look at.
 
 use super::azure_ak::AzureVm;

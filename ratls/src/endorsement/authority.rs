@@ -2,7 +2,7 @@
 //!
 //! A root is for one [`Place`] and counts nowhere else: that Microsoft runs a CA for the vTPMs of Azure says nothing about
 //! documents of AWS. The place of a root that is built in stands beside it here; the place of a root in a simulator's file is
-//! told by its common name, which is that of the real one, as with AMD's. Fingerprints: platforms.md §7.1 C, §7.2 C, §7.3 C.
+//! told by its common name, which is that of the real one, as with AMD's.
 
 use super::certificate::{BASIC_CONSTRAINTS, Certificate, CertificateError, EXTENDED_KEY_USAGE, KEY_USAGE};
 use super::key::PublicKey;

@@ -1,4 +1,4 @@
-//! Certificates for the attestation keys of Azure's vTPMs (platforms.md §7.2 C).
+//! Certificates for the attestation keys of Azure's vTPMs.
 //!
 //! Two hierarchies are in use side by side under one root: leaf ← `Global Virtual TPM CA - NN` ← root, and leaf ←
 //! `Azure Cloud Virtual TPM CA - NN` ← `Azure Cloud Virtual TPM CA 2025` ← root. Leaves of the first name no place to fetch

@@ -45,7 +45,7 @@ pub enum ChainError {
 }
 
 impl ChainError {
-    /// The check that failed, as in platforms.md §9 and the program's output.
+    /// The check that failed, as in docs/policy.md, "Findings".
     pub fn id(&self) -> &'static str {
         match self {
             ChainError::Certificate { source, .. } if source.is_about_extensions() => "E_EXTENSION",

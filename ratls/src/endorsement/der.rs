@@ -78,7 +78,7 @@ pub(super) fn small_integer(bytes: &[u8]) -> Result<u8, DerError> {
 }
 
 /// An INTEGER that is not negative, in at most eight bytes without its sign. Twice the usual range of a signed reader: with the
-/// highest bit set it has nine content bytes (platforms.md §7.3 E).
+/// highest bit set it has nine content bytes.
 pub(super) fn u64_integer(bytes: &[u8]) -> Result<u64, DerError> {
     let contents = only(bytes, INTEGER)?;
     let shortest = match *contents {

@@ -1,4 +1,4 @@
-//! Certificates for the attestation keys of Google's vTPMs (platforms.md §7.3 C).
+//! Certificates for the attestation keys of Google's vTPMs.
 //!
 //! Two hierarchies: leaf ← `EK/AK CA Intermediate` (several of this one name) ← `EK/AK CA Root`, and the older one under
 //! `tpm_ek_v1_cloud_host_root`, whose leaves have no subject and name the vTPM's maker in a critical alternative name. In both

@@ -1,4 +1,4 @@
-//! Who signed an endorsement of Google's firmware: one hop below the root that the operator named (platforms.md §7.3 C).
+//! Who signed an endorsement of Google's firmware: one hop below the root that the operator named.
 //!
 //! It is a vendor's word that a launch digest is that of a firmware of his. Which digest the guest has is the report's word;
 //! appraisal compares them. There is no revocation for these certificates, so an old endorsement of a firmware with a known

@@ -8,7 +8,7 @@
 //! The clouds' hierarchies stand beside AMD's: authority (roots, each for one place), path (leaf to root, at a time), azure_ak and
 //! gce_ak (attestation keys of vTPMs), nitro (documents of AWS), gce_firmware (endorsements of Google's firmware).
 //!
-//! Everything but the roots is untrusted material from guest, host or network. Sources: platforms.md §3, §7; AMD 57230 (VCEK
+//! Everything but the roots is untrusted material from guest, host or network. Sources: AMD 57230 (VCEK
 //! certificate and KDS), RFC 5280, RFC 4055.
 
 pub mod ak;

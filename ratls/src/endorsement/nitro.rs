@@ -1,4 +1,4 @@
-//! Who signed an attestation document of NitroTPM: up to AWS's root, at a time (platforms.md §7.1 C).
+//! Who signed an attestation document of NitroTPM: up to AWS's root, at a time.
 //!
 //! The document is the Nitro system's word about a TPM that lives outside the guest. It holds no field of an SNP report and no
 //! report holds one of it, so it is no link to the AMD-SP. `nonce`, `user_data` and `public_key` are whatever the guest gave and

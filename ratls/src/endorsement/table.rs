@@ -2,7 +2,7 @@
 //!
 //! The host wrote it: entries of {GUID, offset, length}, ended by an entry of zeros, then the blobs. It is material for building
 //! a chain and nothing more. GUIDs stand in the byte order of RFC 4122, unlike those of the OVMF and SVSM tables.
-//! Source: AMD GHCB specification, SNP Extended Guest Request; Linux Documentation/virt/coco/sev-guest.rst; platforms.md §3.4.
+//! Source: AMD GHCB specification, SNP Extended Guest Request; Linux Documentation/virt/coco/sev-guest.rst.
 
 use crate::bytes::Reader;
 use crate::guid::NetworkGuid;

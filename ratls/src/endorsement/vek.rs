@@ -1,6 +1,6 @@
 //! What a VCEK or VLEK certificate says of the chip, its firmware and its provider.
 //!
-//! AMD puts this into private extensions (platforms.md §3.3; AMD 57230, table of VCEK extensions), which are found by OID and
+//! AMD puts this into private extensions (AMD 57230, table of VCEK extensions), which are found by OID and
 //! never by position. Read here and true only if the chain holds. structVersion (.1) is not read: no revision gives it a
 //! meaning that a verifier could act on.
 

@@ -1,4 +1,4 @@
-//! Google's endorsement of a firmware: bytes to claims (platforms.md §7.3 C; google/gce-tcb-verifier, proto/endorsement.proto).
+//! Google's endorsement of a firmware: bytes to claims (google/gce-tcb-verifier, proto/endorsement.proto).
 //!
 //! ```text
 //! VMLaunchEndorsement { 1 serialized VMGoldenMeasurement, 2 signature over exactly these bytes }
@@ -15,7 +15,7 @@ use super::protobuf::{ProtobufError, Value, fields};
 use super::snp::Measurement;
 use crate::digest::Sha384Digest;
 
-/// Bytes of an endorsement; platforms.md §1.5.
+/// Bytes of an endorsement.
 pub const MAX_ENDORSEMENT: usize = 64 * 1024;
 /// Numbers of VMSAs that are endorsed. Google lists 15.
 const MAX_MEASUREMENTS: usize = 256;

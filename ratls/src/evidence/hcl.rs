@@ -2,7 +2,7 @@
 //!
 //! The headers are not authenticated, and nothing is taken from them that is not bound: the hash algorithm by the rest of
 //! REPORT_DATA being zero, the JSON's length by the hash. Hashed are the bytes received, never a JSON written anew. What the
-//! JSON says is the paravisor's word, as good as the paravisor that the report measures (platforms.md §7.2).
+//! JSON says is the paravisor's word, as good as the paravisor that the report measures.
 
 use super::json::{Json, JsonError, Limits};
 use crate::bytes::{ReadError, Reader};
@@ -17,14 +17,14 @@ bytes_type!(
 
 /// "HCLA", little-endian.
 const SIGNATURE: u32 = 0x414C_4348;
-/// Largest content of the NV index (platforms.md §1.5; 2,600 bytes are seen).
+/// Largest content of the NV index (2,600 bytes are seen).
 pub const MAX_HCL: usize = 4_096;
 const REPORT_LEN: usize = 1_184;
 /// Offset of the request data: header and report.
 const REQUEST_DATA: usize = 32 + REPORT_LEN;
 const TYPE_SNP: u32 = 2;
 const TYPE_TDX: u32 = 4;
-/// protocol.md §7.9: 8 kB and depth 6; the blob bounds the bytes already. No object seen has more than 16 members.
+/// The blob bounds the bytes already. No object seen has more than 16 members.
 const LIMITS: Limits = Limits { bytes: MAX_HCL, depth: 6, items: 64 };
 const MODULUS: usize = 256;
 /// e = 65,537 in base64url.

@@ -1,4 +1,4 @@
-//! The attestation document of NitroTPM: bytes to claims (platforms.md §7.1 C; AWS, "NitroTPM attestation document").
+//! The attestation document of NitroTPM: bytes to claims (AWS, "NitroTPM attestation document").
 //!
 //! A COSE_Sign1 without a tag around a CBOR map. Nothing is verified here: who signed it is [`crate::endorsement::nitro`]'s
 //! question. A document of a Nitro *Enclave* has the same envelope and the same root, and differs by holding `pcrs` where this
@@ -127,7 +127,7 @@ impl NitroDocument {
     pub fn cabundle(&self) -> &[Vec<u8>] {
         &self.cabundle
     }
-    /// Whatever the guest gave. It says nothing about who has the key (platforms.md §9, N50).
+    /// Whatever the guest gave. It says nothing about who has the key.
     pub fn public_key(&self) -> Option<&[u8]> {
         self.public_key.as_deref()
     }

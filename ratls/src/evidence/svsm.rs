@@ -2,7 +2,7 @@
 //!
 //! For one service the manifest is that service's bytes and no more; the service's GUID is not hashed. So an EK is recognised by
 //! its shape alone, and the shape is strict: every byte but the modulus is fixed. In a manifest of all services the GUIDs
-//! are hashed too, which is better where it is offered (platforms.md §7.6; Coconut-SVSM, attest.rs).
+//! are hashed too, which is better where it is offered (Coconut-SVSM, attest.rs).
 
 use crate::bytes::{ReadError, Reader};
 use crate::crypto::sha512;

@@ -1,6 +1,6 @@
 //! The launch digest as the AMD-SP computes it: one SHA-384 per 4-KiB page that the hypervisor inserts, each over the one before.
 //!
-//! AMD 56860, SNP_LAUNCH_UPDATE, table PAGE_INFO; platforms.md §5.1. Type and address of every page are in the digest, the
+//! AMD 56860, SNP_LAUNCH_UPDATE, table PAGE_INFO. Type and address of every page are in the digest, the
 //! contents only of normal pages and of save areas: the AMD-SP writes secrets itself and filters CPUID pages.
 
 use crate::crypto::sha384;

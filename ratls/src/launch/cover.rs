@@ -1,7 +1,7 @@
-//! What a launch digest says of each component, and how strongly (platforms.md §1.1, §8.7).
+//! What a launch digest says of each component, and how strongly (docs/levels.md).
 //!
 //! Derived from the recipe, never declared for it: a recipe without a place for the kernel covers no kernel, whatever its
-//! author meant (§9 N25).
+//! author meant.
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ pub enum NotCovered {
     NotInRecipe,
     /// Its hash is measured, and nobody claims that this firmware compares it.
     NotEnforced,
-    /// It is on a disk that opens with a key which its owner gives after attestation (platforms.md §7.4 D).
+    /// It is on a disk that opens with a key which its owner gives after attestation.
     OwnerSealed,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for NotCovered {
 
 /// Whether this firmware refuses a kernel, initrd or command line whose hash is not the measured one.
 ///
-/// No digest can show it: older OVMF builds carry the page and do not compare (§9 N26). It is a claim about exactly this
+/// No digest can show it: older OVMF builds carry the page and do not compare. It is a claim about exactly this
 /// firmware, made by whoever writes the reference, and part of what a match means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Enforcement {

@@ -1,7 +1,7 @@
 //! The table of hashes through which QEMU puts kernel, initrd and command line into the launch digest (`kernel-hashes=on`).
 //!
-//! QEMU target/i386/sev.c; platforms.md §5.5. The page is in the digest; that the firmware refuses a kernel with another hash
-//! is not (platforms.md §9 N26).
+//! QEMU target/i386/sev.c. The page is in the digest; that the firmware refuses a kernel with another hash
+//! is not.
 
 use super::chain::PAGE_BYTES;
 use crate::crypto::sha256;

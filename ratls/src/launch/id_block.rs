@@ -1,8 +1,8 @@
 //! ID block and ID auth: a guest owner's signature over a launch digest, a policy and a version, checked by the AMD-SP at launch.
 //!
-//! AMD 56860, tables ID_BLOCK and ID_AUTH_INFO; platforms.md §5.6. The report of such a guest carries the digests of the keys
+//! AMD 56860, tables ID_BLOCK and ID_AUTH_INFO. The report of such a guest carries the digests of the keys
 //! and not the block. Any hypervisor can present a block signed by a key of its own, so only a digest that the policy pins
-//! means anything, and it says who signed, not what runs (§9 N19).
+//! means anything, and it says who signed, not what runs.
 
 use crate::bytes::{ReadError, Reader};
 use crate::crypto::{self, Scheme, sha384};

@@ -1,7 +1,6 @@
 //! An IGVM file as a list of pages: COCONUT-SVSM and other guests that the hypervisor launches from one file.
 //!
-//! Format: igvm_defs 0.4 (microsoft/igvm), version 1. Which page is inserted how: platforms.md §5.2, after COCONUT-SVSM's
-//! igvmmeasure. Read are the directives of the SEV-SNP platform that insert pages, in their order; the file's checksum is not
+//! Format: igvm_defs 0.4 (microsoft/igvm), version 1. Which page is inserted how: after COCONUT-SVSM's igvmmeasure. Read are the directives of the SEV-SNP platform that insert pages, in their order; the file's checksum is not
 //! looked at, since the digest says more. No published file with its measurement was at hand to compare with: what is wrong here
 //! gives a digest that no report carries, and so refuses (docs/limitations.md).
 

@@ -1,5 +1,5 @@
 //! How the hypervisor launches: which one it is, and its virtual processors. Everything here changes the launch digest, and
-//! nothing of it is in the firmware's file, so a reference names it or lets it be searched (platforms.md §5.4).
+//! nothing of it is in the firmware's file, so a reference names it or lets it be searched.
 
 use std::fmt;
 use std::str::FromStr;

@@ -9,7 +9,7 @@
 //! id_block  the owner's signature over a digest      igvm      pages from an IGVM file
 //! ```
 //!
-//! platforms.md §5. Nothing here is evidence: a digest becomes worth something when a verified report carries the same one.
+//! Nothing here is evidence: a digest becomes worth something when a verified report carries the same one.
 
 mod chain;
 mod cover;

@@ -1,8 +1,8 @@
 //! What an OVMF image says of its own launch: the table of GUIDs at its end, and the SEV metadata that this points to.
 //!
-//! edk2 OvmfPkg/ResetVector (X64/OvmfSevMetadata.asm, Ia16/ResetVectorVtf0.asm); platforms.md §5.3. The image is hostile: it may
+//! edk2 OvmfPkg/ResetVector (X64/OvmfSevMetadata.asm, Ia16/ResetVectorVtf0.asm). The image is hostile: it may
 //! come from whoever asks for a digest. What a firmware *does* with its sections cannot be read here; that it verifies what the
-//! hash table names is a claim about the firmware (platforms.md §9 N26).
+//! hash table names is a claim about the firmware.
 
 use crate::bytes::{ReadError, Reader};
 use crate::guid::UefiGuid;

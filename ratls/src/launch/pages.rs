@@ -1,6 +1,6 @@
 //! A guest whose pages are listed one by one: no OVMF, a loader of one's own, or whatever else the hypervisor was told to insert.
 //!
-//! platforms.md §7.5, shape 2 ("direct-measure"). Order and addresses are in the digest, so the list fixes them. The list is
+//! Order and addresses are in the digest, so the list fixes them. The list is
 //! written in TOML and names files; this module opens none: [`PagesRecipe::files`] says which, [`PagesRecipe::measure`] takes
 //! their bytes.
 //!

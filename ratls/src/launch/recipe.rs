@@ -24,7 +24,7 @@ pub enum LaunchError {
     Firmware(#[from] OvmfError),
     #[error("SVSM: {0}")]
     Svsm(OvmfError),
-    /// platforms.md §9 N25: such a firmware would boot any kernel under the same digest.
+    /// Such a firmware would boot any kernel under the same digest.
     #[error(
         "a kernel is to be measured, but this firmware has no section for kernel hashes: its launch digest says nothing of the kernel"
     )]

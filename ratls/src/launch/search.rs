@@ -1,7 +1,7 @@
 //! Which machine gives the digest that a report carries, among those that somebody allows; and if none, what would have to differ.
 //!
 //! The hypervisor chooses the number of vCPUs, their model and features, and all are in the digest. So a reference is a guest
-//! and a small set of machines, and the one that matched is a claim to be shown (platforms.md §5.4, §9 N27). The second half
+//! and a small set of machines, and the one that matched is a claim to be shown. The second half
 //! answers "why not": it only ever explains a refusal and never accepts.
 
 use std::fmt;

@@ -1,6 +1,6 @@
 //! The virtual processor: its model, the SEV features it starts with, and how many there are. All three are in the digest.
 //!
-//! QEMU puts CPUID(1).EAX of the model into each save area (target/i386/sev.c); platforms.md §5.4.
+//! QEMU puts CPUID(1).EAX of the model into each save area (target/i386/sev.c).
 
 use std::fmt;
 use std::str::FromStr;

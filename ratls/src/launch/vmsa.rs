@@ -1,6 +1,6 @@
 //! The save area that each vCPU starts from, which every hypervisor fills a little differently.
 //!
-//! AMD APM volume 2, table B-4; the values per hypervisor in platforms.md §5.4. One page per vCPU is in the launch digest.
+//! AMD APM volume 2, table B-4. One page per vCPU is in the launch digest.
 
 use super::chain::PAGE_BYTES;
 use super::vcpu::{GuestFeatures, VcpuSignature};

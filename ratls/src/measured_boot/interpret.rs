@@ -12,7 +12,7 @@ use crate::evidence::event_log::data::{
 use crate::evidence::event_log::{Anomaly, Comparison, Event, EventLog, EventType, Irregularity, Replay};
 use crate::evidence::tpm::{Bank, PcrValues};
 
-/// The name in front of GCE's technology byte (platforms.md §7.3).
+/// The name in front of GCE's technology byte.
 const GCE_NONHOST_INFO: &[u8; 16] = b"GCE NonHostInfo\0";
 const STUB_PCR: u8 = 11;
 /// What the EFI stub calls an initrd that it loaded itself.

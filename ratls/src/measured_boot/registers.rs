@@ -1,4 +1,4 @@
-//! What each register means, as data (platforms.md §6.4; systemd, docs/TPM2_PCR_MEASUREMENTS.md; PFP 1.05, section 3.3.4).
+//! What each register means, as data (systemd, docs/TPM2_PCR_MEASUREMENTS.md; PFP 1.05, section 3.3.4).
 
 /// What a register tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -2,7 +2,7 @@
 //!
 //! A rule that is left out compares nothing, and what it would have compared stays open: the trust table says `partial`. A
 //! rule that is there must hold. Secure Boot is demanded where the table does not say otherwise, and no register may be named that
-//! anybody can reset (platforms.md §9 N41).
+//! anybody can reset.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Which machine or guest the policy expects (protocol.md §9.2).
+//! Which machine or guest the policy expects (docs/policy.md, "Identity").
 //!
 //! A measurement says what runs, never where or for whom: without an identity rule anybody's guest with the same image will do.
 //! So the rule is mandatory, and its absence must be spelt `identity = "any"`. Several rules in the table must all hold.

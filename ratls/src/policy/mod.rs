@@ -47,7 +47,7 @@ pub const MAX_POLICY_BYTES: usize = 1 << 20;
 /// `max_age` may be no longer than this; a longer one is a typo.
 const MAX_AGE_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// protocol.md §7.7: the default life of a connection.
+/// The default life of a connection (docs/policy.md, "Keys").
 const MAX_AGE_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 
 /// What the user accepts. Only made by [`AppraisalPolicy::parse`]; no `Default`, because there is no safe one.

@@ -1,4 +1,4 @@
-//! The `[snp]` table: what is accepted of an SEV-SNP report (platforms.md §2.2, §2.3, §2.6, §8 N09–N18).
+//! The `[snp]` table: what is accepted of an SEV-SNP report (AMD 56860).
 //!
 //! Mandatory: measurements, signing keys, and a floor for the TCB of at least one product. Everything else has the strict
 //! answer as its default, so a key that is left out never accepts more. There is no key for DEBUG: it is never accepted.
@@ -101,7 +101,7 @@ impl TcbFloors {
     }
 }
 
-/// Restrictions of the guest policy, platforms.md §2.2.
+/// Restrictions of the guest policy (AMD 56860, table Guest Policy).
 const POLICY_BITS: &[(&str, Bit)] = &[
     ("single-socket", Bit { name: "single-socket", mask: 1 << 20 }),
     ("mem-aes-256-xts", Bit { name: "mem-aes-256-xts", mask: 1 << 22 }),
@@ -110,7 +110,7 @@ const POLICY_BITS: &[(&str, Bit)] = &[
     ("page-swap-disabled", Bit { name: "page-swap-disabled", mask: 1 << 25 }),
 ];
 
-/// Properties of the platform, platforms.md §2.3. SMT is not among them: it is refused, never required.
+/// Properties of the platform (AMD 56860, PLATFORM_INFO). SMT is not among them: it is refused, never required.
 const PLATFORM_BITS: &[(&str, Bit)] = &[
     ("tsme", Bit { name: "tsme", mask: 1 << 1 }),
     ("ecc", Bit { name: "ecc", mask: 1 << 2 }),

@@ -231,7 +231,7 @@ fn artefacts(launch: &OvmfLaunch, names: &LaunchNames) -> Vec<Artefact> {
     all
 }
 
-/// The value of `key=…` in a command line. Two of them are refused: guests disagree on which one counts (platforms.md §7.4).
+/// The value of `key=…` in a command line. Two of them are refused: guests disagree on which one counts.
 pub fn cmdline_value<'c>(cmdline: &'c str, key: &str) -> Result<&'c str, CmdlineError> {
     let mut values = cmdline.split_ascii_whitespace().filter_map(|word| word.strip_prefix(key)?.strip_prefix('='));
     let first = values.next().ok_or_else(|| CmdlineError::Absent(key.to_owned()))?;

@@ -1,4 +1,4 @@
-//! Profile `aws-snp`: a report of the guest's own asking, and the word of a NitroTPM outside it (platforms.md §7.1 C).
+//! Profile `aws-snp`: a report of the guest's own asking, and the word of a NitroTPM outside it.
 //!
 //! The word is a document that the Nitro system signs, or a quote by a key in the TPM. For such a key nobody outside AWS
 //! vouches, and that the statement names it is the guest's own word: the quote is genuine and proves nothing. Where both came,

@@ -1,5 +1,4 @@
-//! Profile `azure-snp`: the paravisor asks for the report, over a JSON that names its vTPM's key and what the guest gave
-//! (platforms.md §7.2 C).
+//! Profile `azure-snp`: the paravisor asks for the report, over a JSON that names its vTPM's key and what the guest gave.
 //!
 //! A paravisor that takes the guest's data puts B into the JSON, and the report is fresh. An older one puts nothing there:
 //! then its report may be of any day since the machine was made, and the quote is all that is of now. Data that is there and

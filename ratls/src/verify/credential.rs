@@ -1,5 +1,5 @@
 //! MakeCredential: a secret hidden so that only a TPM with this EK can find it, and only if a key of exactly this name is
-//! loaded there (TPM 2.0 Library, Part 1, 24; platforms.md §6.2).
+//! loaded there (TPM 2.0 Library, Part 1, 24).
 //!
 //! The AK's name is computed here from a public area whose attributes were checked, so the secret's return proves residency
 //! and attributes both. The EK is that of the manifest which the report is over, never one that came beside it. Random bytes are

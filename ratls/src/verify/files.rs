@@ -367,7 +367,7 @@ impl AkFile {
     }
 }
 
-/// The areas that clouds give keys of this kind (platforms.md §6.1).
+/// The areas that clouds give keys of this kind.
 fn templates(key: &PublicKey) -> Vec<Public> {
     match key {
         PublicKey::Rsa(_) => key

@@ -1,4 +1,4 @@
-//! Profile `gcp-snp`: a report of the guest's own asking, and a quote by a vTPM outside it (platforms.md §7.3 C).
+//! Profile `gcp-snp`: a report of the guest's own asking, and a quote by a vTPM outside it.
 //!
 //! Report and quote are tied by Q, and by nothing that the AMD-SP knows: Google's certificate vouches for the vTPM, and no
 //! field of it names the report's chip or guest. A quote by a key without a certificate is genuine and proves nothing.

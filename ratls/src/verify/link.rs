@@ -9,7 +9,7 @@ pub enum Root {
     Vtpm,
 }
 
-/// The link from a component to the AMD-SP, by kind (platforms.md §1.1).
+/// The link from a component to the AMD-SP, by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Link {
     /// The bytes are inside the launch measurement.

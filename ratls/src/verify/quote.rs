@@ -2,7 +2,7 @@
 //!
 //! That is all. Who vouches for the AK is the platform's file; which registers a policy needs is appraisal's question
 //! ([`VerifiedQuote::missing`] answers it). Clock and reset count are told, not judged. The checks and their ids are those of
-//! platforms.md §6.1; hashes come before signatures. Q_QN is consistency and no proof: an unrestricted key can sign any
+//! hashes come before signatures. Q_QN is consistency and no proof: an unrestricted key can sign any
 //! qualified signer, which is why the attributes are checked and the area itself must be vouched for.
 
 use crate::crypto::{self, BadSignature, Scheme, constant_time_eq};

@@ -2,8 +2,8 @@
 //! certificates hold.
 //!
 //! That is all. Whether the guest may be debugged, at which VMPL it asked, which firmware is old: appraisal says. Whether the
-//! report is fresh and belongs to a connection: the binding says. The checks are those of platforms.md §2.6 that decisions.md
-//! 12 gives to *verify*; their order is cheap to dear. launch_tcb is not compared with the others: migration may break the order.
+//! report is fresh and belongs to a connection: the binding says. The checks come in the
+//! order from cheap to dear (docs/protocol.md, "Verification"). launch_tcb is not compared with the others: migration may break the order.
 
 use crate::crypto::Scheme;
 use crate::endorsement::chain::Endorsements;

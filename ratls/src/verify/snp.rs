@@ -1,4 +1,4 @@
-//! Profile `snp`: the guest asks for its report itself, and there is nothing beside it (platforms.md §7.4, §7.5).
+//! Profile `snp`: the guest asks for its report itself, and there is nothing beside it.
 
 use crate::verify::connection::VerifyError;
 use crate::verify::evidence::{Freshness, Platform};

@@ -1,4 +1,4 @@
-//! Profile `svsm-snp`: an SVSM at VMPL 0 asks for the report, over the guest's nonce and its own manifest (platforms.md §7.6 C).
+//! Profile `svsm-snp`: an SVSM at VMPL 0 asks for the report, over the guest's nonce and its own manifest.
 //!
 //! The manifest names the EK of the SVSM's vTPM. That the AK which quotes lives beside that EK is not in the evidence: whoever
 //! chose the nonce can quote with any key. It takes a round trip ([`crate::verify::credential`]); until then the AK is unproven.

@@ -1,7 +1,7 @@
 //! What is known of a guest's TPM: what it says of the registers, who vouches for it, and when it said so.
 //!
 //! The quote is one question and the key another. A good quote by a key for which nobody vouches says what somebody with
-//! that key wanted to say; [`AkProof::link`] tells what each kind of voucher is worth (platforms.md §1.1).
+//! that key wanted to say; [`AkProof::link`] tells what each kind of voucher is worth.
 
 use crate::binding::{Statement, quote_binder};
 use crate::digest::Sha256Digest;

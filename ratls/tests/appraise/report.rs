@@ -1,4 +1,4 @@
-//! What the SNP rules of a policy say to a report (platforms.md §9 N01–N22).
+//! What the SNP rules of a policy say to a report.
 
 use super::*;
 

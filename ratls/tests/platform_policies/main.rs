@@ -1,4 +1,4 @@
-//! Policies over what each platform shows: accepted as it is, and refused for each single thing that is wrong (platforms.md §9).
+//! Policies over what each platform shows: accepted as it is, and refused for each single thing that is wrong.
 //!
 //! Reports are the simulator's, TPMs and CAs are made here with aws-lc and openssl: PROVES NOTHING.
 

@@ -1,4 +1,4 @@
-//! Reports of every profile and what they are over: the paravisor's JSON, the SVSM's manifest, the chip (platforms.md §9 N44–N55).
+//! Reports of every profile and what they are over: the paravisor's JSON, the SVSM's manifest, the chip.
 
 use super::*;
 

@@ -1,5 +1,5 @@
 //! Evidence of every profile through the real verifier: accepted as it is, and refused for each single thing that is wrong with
-//! it (platforms.md §9 N30–N55, protocol.md §11 C1–C11). AMD-SP and TPMs are software: PROVES NOTHING.
+//! it. AMD-SP and TPMs are software: PROVES NOTHING.
 //!
 //! A guest and what may be wrong with it stand here; the tests are in a file for each question.
 
@@ -250,7 +250,7 @@ impl Shown {
     }
 }
 
-/// The content of NV index 0x01400001 (platforms.md §7.2).
+/// The content of NV index 0x01400001.
 fn hcl_blob(report: &[u8], json: &[u8]) -> Vec<u8> {
     let length = u32::try_from(json.len()).unwrap();
     let mut blob = b"HCLA".to_vec();

@@ -1,4 +1,4 @@
-//! The quote of a vTPM: which key, over what, and bound to which report (platforms.md §9 N30–N36).
+//! The quote of a vTPM: which key, over what, and bound to which report.
 
 use super::*;
 

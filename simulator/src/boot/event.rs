@@ -1,7 +1,7 @@
 //! Events as firmware, shim, GRUB and systemd-stub write them, one function each.
 //!
 //! Sources: TCG PC Client Platform Firmware Profile 1.05, §10.4 (structures of UEFI events); UEFI 2.10 §5.3 and §10.3 (GPT, device paths);
-//! platforms.md §6.3 and §6.4 (what GRUB, the kernel's stub and systemd-stub log).
+//! what GRUB, the kernel's stub and systemd-stub log.
 
 use super::log::{Event, kind};
 use crate::tpm::objects::Bank;
@@ -23,7 +23,7 @@ pub fn crtm_version(text: &str) -> Event {
     Event::of(0, kind::S_CRTM_VERSION, utf16z(text))
 }
 
-/// What GCE says of the machine below: technology 4 is SEV-SNP (platforms.md §7.3).
+/// What GCE says of the machine below: technology 4 is SEV-SNP.
 pub fn gce_nonhost_info(technology: u8) -> Event {
     Event::of(0, kind::NONHOST_INFO, [&b"GCE NonHostInfo\0"[..], &[technology], &[0; 15]].concat())
 }

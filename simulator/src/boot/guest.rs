@@ -110,7 +110,7 @@ impl Guest {
     /// What it measured, from reset to the kernel's first instruction.
     pub fn log(&self) -> Log {
         let banks = match self.firmware {
-            // AWS's OVMF switches SHA-1 off (platforms.md §7.1).
+            // AWS's OVMF switches SHA-1 off.
             Firmware::Aws => vec![Bank::Sha256, Bank::Sha384],
             _ => BANKS.to_vec(),
         };

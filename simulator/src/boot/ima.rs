@@ -1,6 +1,6 @@
 //! The list that the kernel's IMA keeps, template `ima-ng`, and PCR 10 that it extends.
 //!
-//! Layout: Documentation/security/IMA-templates.rst; platforms.md §6.5. Little-endian, as on every machine with SEV-SNP.
+//! Layout: Documentation/security/IMA-templates.rst. Little-endian, as on every machine with SEV-SNP.
 
 use crate::tpm::command::{Channel, TpmError};
 use crate::tpm::objects::{self, Bank};

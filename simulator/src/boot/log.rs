@@ -1,6 +1,6 @@
 //! The TCG2 crypto-agile event log as firmware writes it, and the same events extended into a TPM.
 //!
-//! Layout: TCG PC Client Platform Firmware Profile 1.05, §10; platforms.md §6.3. Little-endian.
+//! Layout: TCG PC Client Platform Firmware Profile 1.05, §10. Little-endian.
 
 use crate::tpm::command::{Channel, TpmError};
 use crate::tpm::objects::{self, Bank};

@@ -1,6 +1,6 @@
 //! AWS: a TPM that calls itself NitroTPM and answers the vendor command for an attestation document.
 //!
-//! Request, response and document: platforms.md §7.1 B and C. The guest writes a request into an NV index of 8 KiB, which swtpm cannot
+//! Request, response and document: AWS, "NitroTPM attestation document". The guest writes a request into an NV index of 8 KiB, which swtpm cannot
 //! have, so every index that the owner defines lives in the front.
 
 use crate::cbor;

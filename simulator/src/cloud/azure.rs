@@ -1,6 +1,6 @@
 //! Azure: a paravisor that puts its SNP report into NV when it is read, an AK and its certificate, and IMDS for the VCEK.
 //!
-//! Layouts and handles: platforms.md §7.2 B. The front answers for the index of the report, because swtpm's indexes end at 2048 bytes
+//! The front answers for the index of the report, because swtpm's indexes end at 2048 bytes
 //! and a report must be made when it is read: for what the guest wrote into the index of its data, after two seconds.
 
 use super::http::Page;
@@ -27,7 +27,7 @@ pub const AK_CERTIFICATE_INDEX: u32 = 0x01C1_01D0;
 /// Where IMDS answers.
 pub const IMDS_PATH: &str = "/metadata/THIM/amd/certification";
 
-/// OpenHCL makes a new report for a read that begins this long after the last one (platforms.md §7.2 B).
+/// OpenHCL makes a new report for a read that begins this long after the last one.
 pub const REGENERATION: Duration = Duration::from_secs(2);
 /// Bytes of the index in 2025 and later.
 const REPORT_SIZE: u16 = 2600;

@@ -1,6 +1,6 @@
 //! Google Compute Engine: AK templates and certificates in NV, and an endorsement of the firmware in the host's certificate table.
 //!
-//! Indexes, certificate extension and endorsement: platforms.md §7.3 B and C.
+//! Certificate extension: 1.3.6.1.4.1.11129.2.1.21 of google/go-tpm-tools; endorsement: google/gce-tcb-verifier.
 
 use super::http::Page;
 use super::{new_rsa, p256_point, rsa_modulus, rsa_of};

@@ -7,7 +7,7 @@
 //!   svsm   the EK as the manifest of a VMPL 0 report, by configfs-tsm                               none
 //! ```
 //!
-//! All of it ends in roots that only a policy can name (decision 1), and proves nothing.
+//! All of it ends in roots that only a policy can name, and proves nothing.
 
 pub mod aws;
 pub mod azure;

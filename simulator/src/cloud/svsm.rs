@@ -1,6 +1,6 @@
 //! An SVSM: reports of VMPL 0 over nonce and manifest, the vTPM's EK as the manifest, ordinary reports for the guest's own level.
 //!
-//! Protocol and manifests: platforms.md §7.6; the errors are those of Linux' sev-guest driver. One service is emulated beside the
+//! Protocol and manifests: the errors are those of Linux' sev-guest driver. One service is emulated beside the
 //! vTPM's, so that the manifest of all services has two entries.
 
 use super::SharedSp;

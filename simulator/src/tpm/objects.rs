@@ -51,7 +51,7 @@ pub struct Key {
 
 /// Templates (TPMT_PUBLIC with an empty or chosen `unique`).
 pub mod template {
-    /// RSA-2048, RSASSA with SHA-256, restricted signing: Azure's AK (platforms.md §6.1).
+    /// RSA-2048, RSASSA with SHA-256, restricted signing: Azure's AK.
     pub fn rsa_signing() -> Vec<u8> {
         rsa_signing_with(0x0005_0472)
     }

@@ -1,4 +1,4 @@
-//! How much of boot, kernel and userspace the registers cover, and what matched (platforms.md §8.7).
+//! How much of boot, kernel and userspace the registers cover, and what matched (docs/levels.md).
 //!
 //! Full needs every register of a component: one that is ignored, open, or not confirmed makes the cover partial, and the note
 //! says which.

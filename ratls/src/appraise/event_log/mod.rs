@@ -5,7 +5,7 @@
 //! rules     what the policy asks, in terms of meaning              --> findings
 //! ima       the files that IMA measured                            --> findings
 //! pins      what rules would have to name for exactly this boot
-//! cover     how much of each component that is (platforms.md §8.7) --> Measured for the levels
+//! cover     how much of each component that is (docs/levels.md) --> Measured for the levels
 //! ```
 //!
 //! Assumes that the quote was verified. A log is believed only where a quoted register confirms it, and a text only where its

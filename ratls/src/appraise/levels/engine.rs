@@ -1,4 +1,4 @@
-//! The decision table and the cap (platforms.md §8.3–§8.5).
+//! The decision table and the cap (docs/levels.md).
 //!
 //! Per claim the first row that applies gives a [`Ground`]; a ground that is worth level 3 or 4 holds the proof. From the
 //! firmware upwards each component then takes the best of its claims, each held down to what measured it.
@@ -97,7 +97,7 @@ pub fn judge(inputs: &Inputs, view: View) -> Levels {
     }
 }
 
-/// The decision table of §8.3: the first row that applies. The AMD-SP must hold too where the link leads to it.
+/// The decision table (docs/levels.md, "Levels"): the first row that applies. The AMD-SP must hold too where the link leads to it.
 fn ground(claim: &Claim, inputs: &Inputs) -> (Ground, Option<Root>) {
     let mut roots = vec![claim.root];
     if claim.link.anchor() == Some(Root::AmdSp) && claim.root != Root::AmdSp {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! claim    what is known: roots, claims with link, cover and what matched        --> Inputs
-//! engine   the decision table, then the cap by what measured (platforms.md §8)   --> Levels
+//! engine   the decision table, then the cap by what measured (docs/levels.md)   --> Levels
 //! why      each cell in words
 //! ```
 //!

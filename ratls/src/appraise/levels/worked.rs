@@ -1,4 +1,4 @@
-//! The worked results of platforms.md §8.6, as claims of each deployment: what a correct engine prints. The whole way, from a guest that
+//! Worked results, as claims of each deployment: what a correct engine prints. The whole way, from a guest that
 //! serves to the table, is in the tests of the whole system.
 
 use super::{Claim, Component, Cover, Inputs, Level, Levels, Matched, Named, Provenance, RootState, Row, View, judge};

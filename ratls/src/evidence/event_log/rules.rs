@@ -1,4 +1,4 @@
-//! What a log of a well-behaved firmware looks like, register by register (platforms.md §6.3; PFP 1.05, sections 3.3 and 10.4).
+//! What a log of a well-behaved firmware looks like, register by register (PFP 1.05, sections 3.3 and 10.4).
 //!
 //! Each departure is an [`Anomaly`]: it names the register that loses its meaning by it. Order between registers is not covered by
 //! any register, so a rule here speaks of the order within one. What follows from an anomaly is for the appraisal to say.

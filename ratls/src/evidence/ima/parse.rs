@@ -4,7 +4,7 @@ use super::entry::{FileDigest, ImaEntry, OLD_NAME, Template, fields, path};
 use super::{IMA_PCR, ImaList};
 use crate::bytes::{ReadError, Reader};
 
-/// Largest list that is read (platforms.md §1.5).
+/// Largest list that is read.
 pub const MAX_IMA_LIST: usize = 16 << 20;
 /// Most entries: as many as fit in the largest list at the 100 bytes of a short one.
 pub const MAX_ENTRIES: usize = 160_000;

@@ -1,7 +1,7 @@
 //! TPMS_ATTEST of a quote (Part 2, 10.12.12): the bytes that an AK signs over registers.
 //!
 //! The magic stands in front of everything that a TPM makes itself; a restricted key signs nothing foreign that begins with
-//! it. That is what makes a quote more than bytes, so other magics and types are no quotes (platforms.md §6.1, Q_MAGIC, Q_TYPE).
+//! it. That is what makes a quote more than bytes, so other magics and types are no quotes.
 
 use super::{MAX_STRUCTURE, REGISTERS, StructureError, sized};
 use crate::bytes::{ReadError, Reader};

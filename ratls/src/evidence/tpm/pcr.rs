@@ -196,7 +196,7 @@ pub(crate) mod hashed {
 mod tests {
     use super::*;
 
-    /// platforms.md §6.4: a register that holds only a separator of four zero bytes.
+    /// A register that holds only a separator of four zero bytes.
     #[test]
     fn extends_as_a_tpm_does() {
         for (bank, wanted) in [

@@ -239,17 +239,17 @@ impl Public {
         Name([&self.name_hash.algorithm().to_be_bytes()[..], &self.name_hash.digest(parts)].concat())
     }
 
-    /// Azure's AK, from the modulus in HCLAkPub: RSASSA with SHA-256, userWithAuth and noDA (platforms.md §6.1).
+    /// Azure's AK, from the modulus in HCLAkPub: RSASSA with SHA-256, userWithAuth and noDA.
     pub fn azure_ak(modulus: &[u8]) -> Result<Self, PublicError> {
         Self::parse(&rsa_template(0x0005_0472, modulus)?)
     }
 
-    /// GCE's AK with an RSA key, and what go-tpm-tools makes elsewhere (platforms.md §6.1).
+    /// GCE's AK with an RSA key, and what go-tpm-tools makes elsewhere.
     pub fn gce_rsa_ak(modulus: &[u8]) -> Result<Self, PublicError> {
         Self::parse(&rsa_template(0x0005_0072, modulus)?)
     }
 
-    /// GCE's AK on P-256: ECDSA with SHA-256 (platforms.md §6.1).
+    /// GCE's AK on P-256: ECDSA with SHA-256.
     pub fn gce_ecc_ak(x: &[u8; 32], y: &[u8; 32]) -> Result<Self, PublicError> {
         let head = [0x00, 0x23, 0x00, 0x0B, 0x00, 0x05, 0x00, 0x72, 0x00, 0x00, 0x00, 0x10, 0x00, 0x18, 0x00, 0x0B];
         Self::parse(&[&head[..], &[0x00, 0x03, 0x00, 0x10, 0x00, 0x20], x, &[0x00, 0x20], y].concat())

@@ -16,7 +16,7 @@ use crate::reference::{Part, Rebuilder, Rebuilders, TrustedKey, VerityFormat};
 /// References of one policy.
 const MAX_REFERENCES: usize = 64;
 
-/// The phrase by which a policy's author says what no digest can show (platforms.md §9 N26).
+/// The phrase by which a policy's author says what no digest can show.
 const ENFORCED: &str = "enforced by this firmware";
 
 pub(in crate::policy) const ORIGINS: &[(&str, DigestOrigin)] =
