@@ -298,3 +298,18 @@ fn a_log_with_an_entry_too_much_is_told_by_that_entry() {
     let elsewhere = good().grub("grub_cmd: ", "later").quoted(Bank::Sha256);
     assert_eq!(slip(&log(&good()), &elsewhere, 8), None);
 }
+
+/// A log of less than 1 MiB with thousands of files and of words that may name them.
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn files_and_the_words_that_may_name_them_are_not_compared_one_by_one() {
+    let mut log = good();
+    for number in 0..3_500 {
+        log = log.measured(9, EventType::IPL, b"x", format!("/x{number}\0").as_bytes());
+    }
+    log = log.grub("grub_cmd: ", &format!("initrd {}", "a ".repeat(260 * 1024)));
+    let boot = interpret(&log);
+    let started = std::time::Instant::now();
+    assert_eq!(boot.initrds().len(), 1);
+    assert!(started.elapsed().as_secs() < 3, "{:?}", started.elapsed());
+}

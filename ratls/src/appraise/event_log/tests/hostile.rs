@@ -100,18 +100,3 @@ fn commands_that_hand_on_a_line_are_compared_with_all_lines_at_once() {
     assert_eq!(refused(&findings), Vec::<&str>::new());
     assert_eq!(boot.command_line().map(|line| line.text()), Some(COMMAND_LINE));
 }
-
-#[test]
-#[allow(clippy::disallowed_methods)]
-fn files_and_the_words_that_may_name_them_are_not_compared_one_by_one() {
-    let mut log = good();
-    for number in 0..3_500 {
-        log = log.measured(9, EventType::IPL, b"x", format!("/x{number}\0").as_bytes());
-    }
-    log = log.grub("grub_cmd: ", &format!("initrd {}", "a ".repeat(260 * 1024)));
-    let parsed = EventLog::parse(&log.bytes()).unwrap();
-    let boot = Boot::interpret(&parsed, Bank::Sha256, None).unwrap();
-    let started = std::time::Instant::now();
-    assert_eq!(boot.initrds().len(), 1);
-    assert!(started.elapsed().as_secs() < 3, "{:?}", started.elapsed());
-}
