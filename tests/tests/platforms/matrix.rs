@@ -1,4 +1,4 @@
-//! Every deployment of the paper against every attack, as one table: what happens, or why the attack does not exist there.
+//! Every deployment of docs/table-1.md against every attack, as one table: what happens, or why the attack does not exist there.
 //!
 //! SNPGuard and a microCVM have no TPM: everything is in the launch digest, so that takes the place of a register, and the report that of
 //! the quote. Each cell is one change of the guest in the first column, which is accepted.
