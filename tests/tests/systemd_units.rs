@@ -1,5 +1,5 @@
 //! What stands in `systemd/`: units that systemd takes and calls tight, and a preparation step that gives the proxy's user
-//! what decision 22 says and nothing more.
+//! what docs/configuration.md, "As a service", says and nothing more.
 //!
 //! systemd itself does not run here; that the sandbox and the proxies get on with each other is seen on a real machine.
 

@@ -211,7 +211,7 @@ async fn each_attack_is_refused_on_each_deployment_or_does_not_exist_there() {
         for (attack, cell) in ATTACKS.into_iter().zip(cells) {
             match cell {
                 Accepted => assert_eq!(row.under(attack).await, Ok(()), "{place:?}, {attack:?}"),
-                // Without the proof by CRED there is nothing that a swapped key could fail (decision 17).
+                // Without the proof by CRED there is nothing that a swapped key could fail.
                 Refused("T_AK_PROOF") if !policies::proves_aks() => {}
                 Refused(id) => {
                     let reasons = row.under(attack).await.expect_err("a refusal");
