@@ -15,6 +15,7 @@ use proxy_core::admin::{AdminAddr, AdminError};
 use proxy_core::duration::{Period, Timeout};
 use proxy_core::net::Addr;
 use proxy_core::telemetry::{Format, Level};
+use toml::Spanned;
 
 use self::document::{Document, GuestTable, HeadBytes, Source};
 use crate::audit::{Bounds, Sync};
@@ -123,10 +124,10 @@ impl Limits {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    #[error("cannot read {}", file.display())]
-    Read { file: PathBuf, source: std::io::Error },
-    #[error("{} has more than {max} bytes", file.display())]
-    TooLarge { file: PathBuf, max: usize },
+    #[error("{origin}: cannot read {}", file.display())]
+    Read { origin: String, file: PathBuf, source: std::io::Error },
+    #[error("{origin}: {} has more than {max} bytes", file.display())]
+    TooLarge { origin: String, file: PathBuf, max: usize },
     #[error("{}:{line}: {key}: {problem}", file.display())]
     Document { file: PathBuf, line: usize, key: String, problem: String },
     #[error("no guest is given; use --guest HOST:PORT --policy FILE, or [[guest]] in the file of --config")]
@@ -151,10 +152,27 @@ pub enum ConfigError {
     Names(#[from] RouterError),
     #[error(transparent)]
     Admin(#[from] AdminError),
-    #[error(transparent)]
-    Policy(#[from] LoadError),
-    #[error("{}: the token {problem}", file.display())]
-    Token { file: PathBuf, problem: &'static str },
+    #[error("{origin}: {source}")]
+    Policy { origin: String, source: Box<LoadError> },
+    #[error("{origin}: {}: the token {problem}", file.display())]
+    Token { origin: String, file: PathBuf, problem: &'static str },
+    #[error("guest.{key}: {} cannot be used: {problem}", file.display())]
+    Identity { key: &'static str, file: PathBuf, problem: String },
+}
+
+impl ConfigError {
+    /// What to do next, where the error itself does not say it.
+    pub fn next_step(&self) -> Option<&'static str> {
+        match self {
+            ConfigError::Read { .. } => Some("Check the name and the permissions of the file."),
+            ConfigError::Policy { source, .. } => Some(source.next_step()),
+            ConfigError::Token { .. } => Some("Write the guest's access token into it, one line of at most 256 bytes."),
+            ConfigError::Identity { .. } => {
+                Some("client_certificate and client_key name PEM files of this user, a certificate and its key.")
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Config {
@@ -260,7 +278,8 @@ impl Config {
 impl Guest {
     fn from_flags(address: &Addr, args: &RunArgs) -> Result<Guest, ConfigError> {
         let policy_file = args.policy.clone().ok_or(ConfigError::NoPolicy)?;
-        let policy = policy::load(&policy_file)?;
+        let refused = |source| ConfigError::Policy { origin: "--policy".to_owned(), source: Box::new(source) };
+        let policy = policy::load(&policy_file).map_err(refused)?;
         let names = policy.policy.names().to_vec();
         Ok(Guest {
             label: address.to_string(),
@@ -270,13 +289,14 @@ impl Guest {
             policy_file,
             policy,
             listen: None,
-            token: args.token_file.as_deref().map(read_token).transpose()?,
+            token: args.token_file.as_deref().map(|file| read_token(file, "--token-file")).transpose()?,
             client_certificate: None,
         })
     }
 
     fn from_table(table: &GuestTable, source: &Source) -> Result<Guest, ConfigError> {
         let path = |relative: &Path| source.folder().join(relative);
+        let source_of = |file: &Spanned<PathBuf>, key| source.origin(file.span(), key);
         let addresses = table.addresses.as_ref();
         if addresses.is_empty() || addresses.len() > MAX_ADDRESSES {
             let problem = format!("{} addresses; wanted 1 to {MAX_ADDRESSES}", addresses.len());
@@ -286,7 +306,9 @@ impl Guest {
             return Err(source.error(table.addresses.span(), "guest.addresses", format!("{addr} has port 0")));
         }
         let policy_file = path(table.policy.as_ref());
-        let policy = policy::load(&policy_file)?;
+        let refused =
+            |error| ConfigError::Policy { origin: source_of(&table.policy, "guest.policy"), source: Box::new(error) };
+        let policy = policy::load(&policy_file).map_err(refused)?;
         let names = match &table.names {
             None => policy.policy.names().to_vec(),
             Some(names) if names.as_ref().is_empty() => {
@@ -313,15 +335,17 @@ impl Guest {
             policy_file,
             policy,
             listen: table.listen.clone(),
-            token: table.token_file.as_deref().map(|file| read_token(&path(file))).transpose()?,
+            token: (table.token_file.as_ref())
+                .map(|file| read_token(&path(file.as_ref()), &source_of(file, "guest.token_file")))
+                .transpose()?,
             client_certificate,
         })
     }
 }
 
 /// A token is one line; white space around it does not count.
-fn read_token(file: &Path) -> Result<Token, ConfigError> {
-    let text = document::read_bounded(file, MAX_TOKEN_BYTES + 2)?;
+fn read_token(file: &Path, origin: &str) -> Result<Token, ConfigError> {
+    let text = document::read_bounded(file, MAX_TOKEN_BYTES + 2, origin)?;
     let token = text.trim_ascii();
     let problem = match token.len() {
         0 => "is empty",
@@ -329,7 +353,7 @@ fn read_token(file: &Path) -> Result<Token, ConfigError> {
         _ if token.iter().any(u8::is_ascii_control) => "has more than one line",
         _ => return Ok(Token(token.to_vec())),
     };
-    Err(ConfigError::Token { file: file.to_owned(), problem })
+    Err(ConfigError::Token { origin: origin.to_owned(), file: file.to_owned(), problem })
 }
 
 impl From<document::AuditTable> for Bounds {

@@ -82,6 +82,8 @@ struct State {
 pub enum AuditError {
     #[error("the audit log in {} cannot be used", folder.display())]
     Io { folder: PathBuf, source: io::Error },
+    #[error("the folder {} of [audit] cannot be made ({source}): choose a folder that this user can create", folder.display())]
+    Folder { folder: PathBuf, source: io::Error },
     #[error("{}: the last line is no line of an audit log; move the folder away, and a new log begins", file.display())]
     LastLine { file: PathBuf },
     #[error("the audit log failed before; the program must be started again")]
@@ -95,7 +97,8 @@ impl AuditLog {
     pub fn open(folder: &Path, bounds: Bounds) -> Result<AuditLog, AuditError> {
         let failed = |source| AuditError::Io { folder: folder.to_owned(), source };
         for part in [EVIDENCE, POLICIES, FILES] {
-            fs::create_dir_all(folder.join(part)).map_err(failed)?;
+            let unmade = |source| AuditError::Folder { folder: folder.to_owned(), source };
+            fs::create_dir_all(folder.join(part)).map_err(unmade)?;
         }
         let path = folder.join(CURRENT);
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path).map_err(failed)?;

@@ -122,6 +122,9 @@ impl AttestationResult {
         for (name, value) in seen {
             writeln!(f, "  {name:<13} {}", escape(&value))?;
         }
+        if let Some(digest) = self.policy_digest() {
+            writeln!(f, "  {:<13} sha256 {digest}", "policy")?;
+        }
         if self.simulated() {
             writeln!(f, "{}", paint.with(Paint::WARNING, SIMULATED))?;
         }
