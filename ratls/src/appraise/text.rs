@@ -115,15 +115,13 @@ impl AttestationResult {
         for finding in &self.findings {
             entry(f, finding, paint)?;
         }
-        let seen = self.seen();
-        if !seen.is_empty() {
+        let mut rows = self.seen();
+        rows.extend(self.policy_digest().map(|digest| ("policy", format!("sha256 {digest}"))));
+        if !rows.is_empty() {
             writeln!(f)?;
         }
-        for (name, value) in seen {
+        for (name, value) in rows {
             writeln!(f, "  {name:<13} {}", escape(&value))?;
-        }
-        if let Some(digest) = self.policy_digest() {
-            writeln!(f, "  {:<13} sha256 {digest}", "policy")?;
         }
         if self.simulated() {
             writeln!(f, "{}", paint.with(Paint::WARNING, SIMULATED))?;
