@@ -57,6 +57,8 @@ def connect(address):
 
 
 def main(address, ark):
+    if not Path(ark).is_file():
+        sys.exit(f"{ark}: no such file. Give AMD's root (ARK) in PEM; for a simulated guest root.pem of the simulator's directory")
     about, body = connect(address)
     bind = bytes.fromhex(re.search(r"Keying material: ([0-9A-F]{64})", about)[1])
     pem = re.search(r"-----BEGIN CERT.*?-----END CERTIFICATE-----\n", about, re.S)[0].encode()

@@ -48,12 +48,14 @@ pub struct Chosen {
 pub enum NoPlatform {
     #[error(transparent)]
     NoDevice(#[from] NoDevice),
-    #[error("the platform {kind} cannot be used here: {error}{}", advice(*.kind, .seen))]
+    #[error("the platform {kind} cannot be used here: {error}{}", advice(*.kind, .error, .seen))]
     Failed { kind: Kind, error: DeviceError, seen: Vec<String> },
 }
 
-fn advice(kind: Kind, seen: &[String]) -> String {
+fn advice(kind: Kind, error: &DeviceError, seen: &[String]) -> String {
+    let no_tpm = matches!(error, DeviceError::Tpm(TpmError::Absent { .. }));
     match (kind, seen) {
+        (_, []) if no_tpm => "\nWhat to do: load the TPM driver, set device.tpm, or choose another platform".to_owned(),
         (_, []) => String::new(),
         (Kind::Azure, seen) => format!("\nit was chosen by what was seen:\n  {}", seen.join("\n  ")),
         (_, seen) => format!(

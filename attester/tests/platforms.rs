@@ -171,6 +171,14 @@ fn google_s_missing_certificate_is_named() {
 }
 
 #[test]
+fn a_platform_that_was_chosen_and_has_no_tpm_is_refused_with_what_to_do() {
+    let places = Places { tpm: "/nonexistent/tpmrm0".parse().unwrap(), ..Places::of_this_machine(None) };
+    let error = choose::open(Some(Kind::Azure), &places, 0).err().expect("there is no TPM").to_string();
+    assert!(error.contains("/nonexistent/tpmrm0"), "{error}");
+    assert!(error.ends_with("load the TPM driver, set device.tpm, or choose another platform"), "{error}");
+}
+
+#[test]
 fn nitro_s_document_is_over_our_bytes_and_the_report_s_hash_and_its_index_is_gone_after() {
     let rig = rig!("aws", Cloud::Aws);
     let chosen = choose::open(None, &rig.places, 0).unwrap();

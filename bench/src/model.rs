@@ -1,4 +1,4 @@
-//! The batcher at scale: the rule of decision 16, over guests and connections in numbers that no machine here holds.
+//! The batcher at scale: its rule (ARCHITECTURE.md, "One connection"), over guests and connections in numbers that no machine here holds.
 //!
 //! A guest's device takes `report` for one report and may be asked once per `interval` (a burst of 8 first, where nobody else
 //! shares it). Whatever is pending when it may be asked becomes one batch. Arrivals come evenly in time with a xorshift for jitter,

@@ -62,5 +62,26 @@ pub(crate) fn machine() -> String {
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": unknown");
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    format!("{} ({cores} cores), Linux {}", model.trim_start_matches([' ', '\t', ':']), kernel.trim())
+    format!("{} ({cores} cores), Linux {}", model.trim_start_matches([' ', '\t', ':']), kernel_series(kernel.trim()))
+}
+
+/// `6.18` of `6.18.44-local`: what others can have too.
+fn kernel_series(release: &str) -> &str {
+    let plain = release.split('-').next().unwrap_or_default();
+    let second = plain.match_indices('.').nth(1).map_or(plain.len(), |(at, _)| at);
+    plain.get(..second).unwrap_or(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kernel_series;
+
+    #[test]
+    fn a_kernel_is_named_without_what_is_of_one_machine() {
+        for (release, series) in
+            [("6.18.44-fc-v1", "6.18"), ("6.1.0-13-amd64", "6.1"), ("7.0-rc1", "7.0"), ("7.1", "7.1"), ("", "")]
+        {
+            assert_eq!(kernel_series(release), series);
+        }
+    }
 }

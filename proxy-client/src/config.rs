@@ -15,6 +15,7 @@ use proxy_core::admin::{AdminAddr, AdminError};
 use proxy_core::duration::{Period, Timeout};
 use proxy_core::net::Addr;
 use proxy_core::telemetry::{Format, Level};
+use toml::Spanned;
 
 use self::document::{Document, GuestTable, HeadBytes, Source};
 use crate::audit::{Bounds, Sync};
@@ -122,10 +123,10 @@ impl Limits {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    #[error("cannot read {}", file.display())]
-    Read { file: PathBuf, source: std::io::Error },
-    #[error("{} has more than {max} bytes", file.display())]
-    TooLarge { file: PathBuf, max: usize },
+    #[error("{origin}: cannot read {}", file.display())]
+    Read { origin: String, file: PathBuf, source: std::io::Error },
+    #[error("{origin}: {} has more than {max} bytes", file.display())]
+    TooLarge { origin: String, file: PathBuf, max: usize },
     #[error("{}:{line}: {key}: {problem}", file.display())]
     Document { file: PathBuf, line: usize, key: String, problem: String },
     #[error("no guest is given; use --guest HOST:PORT --policy FILE, or [[guest]] in the file of --config")]
@@ -150,10 +151,27 @@ pub enum ConfigError {
     Names(#[from] RouterError),
     #[error(transparent)]
     Admin(#[from] AdminError),
-    #[error(transparent)]
-    Policy(#[from] LoadError),
-    #[error("{}: the token {problem}", file.display())]
-    Token { file: PathBuf, problem: &'static str },
+    #[error("{origin}: {source}")]
+    Policy { origin: String, source: Box<LoadError> },
+    #[error("{origin}: {}: the token {problem}", file.display())]
+    Token { origin: String, file: PathBuf, problem: &'static str },
+    #[error("guest.{key}: {} cannot be used: {problem}", file.display())]
+    Identity { key: &'static str, file: PathBuf, problem: String },
+}
+
+impl ConfigError {
+    /// What to do next, where the error itself does not say it.
+    pub fn next_step(&self) -> Option<&'static str> {
+        match self {
+            ConfigError::Read { .. } => Some("Check the name and the permissions of the file."),
+            ConfigError::Policy { source, .. } => Some(source.next_step()),
+            ConfigError::Token { .. } => Some("Write the guest's access token into it, one line of at most 256 bytes."),
+            ConfigError::Identity { .. } => {
+                Some("client_certificate and client_key name PEM files of this user, a certificate and its key.")
+            }
+            _ => None,
+        }
+    }
 }
 
 impl Config {
@@ -258,7 +276,8 @@ impl Config {
 
 impl Guest {
     fn from_flags(address: &Addr, args: &RunArgs) -> Result<Guest, ConfigError> {
-        let policy = policy::load(args.policy.as_ref().ok_or(ConfigError::NoPolicy)?)?;
+        let refused = |source| ConfigError::Policy { origin: "--policy".to_owned(), source: Box::new(source) };
+        let policy = policy::load(args.policy.as_ref().ok_or(ConfigError::NoPolicy)?).map_err(refused)?;
         let names = policy.policy.names().to_vec();
         Ok(Guest {
             label: address.to_string(),
@@ -267,13 +286,14 @@ impl Guest {
             server_name: None,
             policy,
             listen: None,
-            token: args.token_file.as_deref().map(read_token).transpose()?,
+            token: args.token_file.as_deref().map(|file| read_token(file, "--token-file")).transpose()?,
             client_certificate: None,
         })
     }
 
     fn from_table(table: &GuestTable, source: &Source) -> Result<Guest, ConfigError> {
         let path = |relative: &Path| source.folder().join(relative);
+        let source_of = |file: &Spanned<PathBuf>, key| source.origin(file.span(), key);
         let addresses = table.addresses.as_ref();
         if addresses.is_empty() || addresses.len() > MAX_ADDRESSES {
             let problem = format!("{} addresses; wanted 1 to {MAX_ADDRESSES}", addresses.len());
@@ -282,7 +302,9 @@ impl Guest {
         if let Some(addr) = addresses.iter().find(|addr| matches!(addr, Addr::Tcp(tcp) if tcp.port() == 0)) {
             return Err(source.error(table.addresses.span(), "guest.addresses", format!("{addr} has port 0")));
         }
-        let policy = policy::load(&path(table.policy.as_ref()))?;
+        let refused =
+            |source| ConfigError::Policy { origin: source_of(&table.policy, "guest.policy"), source: Box::new(source) };
+        let policy = policy::load(&path(table.policy.as_ref())).map_err(refused)?;
         let names = match &table.names {
             None => policy.policy.names().to_vec(),
             Some(names) if names.as_ref().is_empty() => {
@@ -308,15 +330,17 @@ impl Guest {
             server_name: table.server_name.clone(),
             policy,
             listen: table.listen.clone(),
-            token: table.token_file.as_deref().map(|file| read_token(&path(file))).transpose()?,
+            token: (table.token_file.as_ref())
+                .map(|file| read_token(&path(file.as_ref()), &source_of(file, "guest.token_file")))
+                .transpose()?,
             client_certificate,
         })
     }
 }
 
 /// A token is one line; white space around it does not count.
-fn read_token(file: &Path) -> Result<Token, ConfigError> {
-    let text = document::read_bounded(file, MAX_TOKEN_BYTES + 2)?;
+fn read_token(file: &Path, origin: &str) -> Result<Token, ConfigError> {
+    let text = document::read_bounded(file, MAX_TOKEN_BYTES + 2, origin)?;
     let token = text.trim_ascii();
     let problem = match token.len() {
         0 => "is empty",
@@ -324,7 +348,7 @@ fn read_token(file: &Path) -> Result<Token, ConfigError> {
         _ if token.iter().any(u8::is_ascii_control) => "has more than one line",
         _ => return Ok(Token(token.to_vec())),
     };
-    Err(ConfigError::Token { file: file.to_owned(), problem })
+    Err(ConfigError::Token { origin: origin.to_owned(), file: file.to_owned(), problem })
 }
 
 impl From<document::AuditTable> for Bounds {

@@ -1,7 +1,7 @@
 //! The half of MakeCredential that needs randomness: a seed and a secret, and the seed encrypted for the EK.
 //!
 //! The other half, and everything that decides, is [`ratls::verify::credential`]. The crypto backend `ring` has no OAEP: under it
-//! there is no question, the AK stays unproven, and appraisal says so (decision 17).
+//! there is no question, the AK stays unproven, and appraisal says so.
 
 use ratls::verify::{CredentialError, Question, VerifiedEvidence};
 use ratls::wire::credential::Credential;

@@ -122,7 +122,7 @@ impl Target {
         };
         Ok(Shown {
             framed,
-            // The age of a connection counts from its ClientHello (decision 6).
+            // The age of a connection counts from its ClientHello (docs/protocol.md, "The client's side").
             started: handshake_started,
             address,
             leaf_certificate: handshake.leaf_certificate,

@@ -15,11 +15,21 @@ pub(crate) fn tunnel_refused(address: &str, error: io::Error) -> OpenError {
             code: refuse.code.value(),
             reason: match refuse.code {
                 RefuseCode::Other(code) => format!("code {code}: {}", refuse.text.escape_debug()),
-                code => format!("{code:?}: {}", refuse.text.escape_debug()),
+                code => format!("{code:?}: {}{}", refuse.text.escape_debug(), advice(code)),
             },
         },
         Some(TunnelEnd::Closed(close)) => closed(address, close),
         _ => unreachable(address, error.to_string()),
+    }
+}
+
+/// What to look at where the guest is well and its server is not.
+fn advice(code: RefuseCode) -> &'static str {
+    match code {
+        RefuseCode::UpstreamRefused | RefuseCode::UpstreamUnreachable | RefuseCode::UpstreamTimeout => {
+            "; is the server behind evident-proxy running?"
+        }
+        _ => "",
     }
 }
 
@@ -70,6 +80,21 @@ pub fn chain(error: &dyn std::error::Error) -> String {
 mod tests {
     use super::*;
     use ratls::wire::control::Refuse;
+
+    #[test]
+    fn asks_for_the_server_where_the_guest_does_not_reach_it_and_nowhere_else() {
+        for (code, asks) in [
+            (RefuseCode::UpstreamRefused, true),
+            (RefuseCode::UpstreamUnreachable, true),
+            (RefuseCode::UpstreamTimeout, true),
+            (RefuseCode::UnknownTarget, false),
+            (RefuseCode::Limit, false),
+        ] {
+            let end = TunnelEnd::Refused(Refuse { number: 0, code, text: "no".into() });
+            let said = tunnel_refused("192.0.2.1:8443", io::Error::other(end)).to_string();
+            assert_eq!(said.ends_with("is the server behind evident-proxy running?"), asks, "{said}");
+        }
+    }
 
     #[test]
     fn what_a_peer_says_in_close_and_refuse_adds_no_line_and_no_control_character() {

@@ -1,6 +1,7 @@
 //! One configured guest: opens attested tunnels to it, and remembers what its last evidence was worth.
 
 use std::io;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -20,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::attested::{AttestedStream, Carried, GuestTunnel};
 use crate::audit::{AuditLog, KeptPolicy};
-use crate::config::{self, Limits};
+use crate::config::{self, ConfigError, Limits};
 use crate::dial::{Deadlines, Target, Witness, now};
 use crate::history::{History, Listed};
 use crate::open::{BoxFuture, OpenError, Opened, Opener, Said, Tunnel};
@@ -53,8 +54,12 @@ struct Latest {
 
 impl Guest {
     pub fn new(config: config::Guest, limits: &Limits, metrics: Arc<Metrics>, tasks: Tasks) -> Result<Self> {
-        let identity = config.client_certificate.as_ref().map(read_identity).transpose()?;
-        let tls = client_config(identity).context("cannot set up TLS")?;
+        let tls = match &config.client_certificate {
+            None => client_config(None).context("cannot set up TLS")?,
+            Some(files) => {
+                client_config(Some(read_identity(files)?)).map_err(|error| unusable(KEY, &files.key, &error))?
+            }
+        };
         let target = Target {
             server_name: server_name(&config)?,
             addresses: config.addresses,
@@ -127,7 +132,7 @@ impl Guest {
         })
     }
 
-    /// The key of decision 6. SNI and client identity are fixed for an entry, whose pool this is; address and policy are
+    /// What a connection is kept under (docs/protocol.md, "The client's side"). SNI and client identity are fixed for an entry, whose pool this is; address and policy are
     /// compared with what the entry has now.
     fn is_current(&self, stream: &AttestedStream) -> bool {
         let policy = self.target.policy.as_ref().map(|policy| policy.digest());
@@ -343,13 +348,19 @@ fn server_name(config: &config::Guest) -> Result<ServerName<'static>> {
     ServerName::try_from(name.clone()).with_context(|| format!("{name:?} cannot be a TLS server name"))
 }
 
-fn read_identity(files: &config::ClientCertificate) -> Result<ServerIdentity> {
+const KEY: &str = "client_key";
+
+/// What is wrong with it, the operator has to mend.
+fn read_identity(files: &config::ClientCertificate) -> Result<ServerIdentity, ConfigError> {
     let chain = CertificateDer::pem_file_iter(&files.certificates)
         .and_then(Iterator::collect)
-        .with_context(|| format!("cannot read the client certificate {}", files.certificates.display()))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .with_context(|| format!("cannot read the client key {}", files.key.display()))?;
+        .map_err(|error| unusable("client_certificate", &files.certificates, &error))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unusable(KEY, &files.key, &error))?;
     Ok(ServerIdentity { chain, key })
+}
+
+fn unusable(key: &'static str, file: &Path, error: &dyn std::error::Error) -> ConfigError {
+    ConfigError::Identity { key, file: file.to_owned(), problem: crate::failed::chain(error) }
 }
 
 #[cfg(test)]

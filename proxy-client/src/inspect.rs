@@ -26,9 +26,7 @@ async fn inspect(args: InspectArgs) -> Output {
     let (policy, anchors) = match args.policy.as_deref().map(tools::policy::load).transpose() {
         Ok(Some(loaded)) => (Some(Arc::new(loaded.policy)), loaded.anchors),
         Ok(None) => (None, TrustAnchors::amd()),
-        Err(error) => {
-            return tools::failed(EXIT_USAGE, &error, "Mend the policy file; docs/policy.md lists every key.");
-        }
+        Err(error) => return tools::policy::refused(&error),
     };
     let subject = args.guest.to_string();
     let target = match target(args.guest, policy, anchors) {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use evident_client::cli::{Cli, Command};
-use evident_client::config::Config;
+use evident_client::config::{Config, ConfigError};
 use evident_client::{dial, failed, inspect, run, tools};
 
 const EXIT_USAGE: u8 = 2;
@@ -31,12 +31,24 @@ fn main() -> ExitCode {
         Some(Command::Policy(command)) => block_on(tools::policy::run(command)),
         Some(Command::Inspect(args)) => block_on(inspect::run(args)),
         None => match Config::load(&cli.run) {
-            Ok(config) => {
-                block_on(async { run::run(config).await.unwrap_or_else(|error| fail(EXIT_FAILED, error.as_ref())) })
-            }
-            Err(error) => fail(EXIT_USAGE, &error),
+            Ok(config) => block_on(async {
+                run::run(config).await.unwrap_or_else(|error| match error.downcast_ref() {
+                    Some(error) => misconfigured(error),
+                    None => fail(EXIT_FAILED, error.as_ref()),
+                })
+            }),
+            Err(error) => misconfigured(&error),
         },
     }
+}
+
+/// It does not go away by trying again, so the exit code is the one after which systemd does not.
+fn misconfigured(error: &ConfigError) -> ExitCode {
+    let code = fail(EXIT_USAGE, error);
+    if let Some(next) = error.next_step() {
+        eprintln!("{next}");
+    }
+    code
 }
 
 fn block_on(future: impl Future<Output = ExitCode>) -> ExitCode {

@@ -1,8 +1,8 @@
 //! Attested connections that wait for their next tunnel, for one guest entry.
 //!
 //! An application's connection takes one that is here and costs no handshake and no report; after FIN in both directions it
-//! comes back. What may be taken is decided anew each time: the key (address, SNI, policy digest, client identity: decision 6
-//! of docs/protocol.md) must be the one of now, the connection must be younger than `reuse_for` and than half of its life,
+//! comes back. What may be taken is decided anew each time: the key (address, SNI, policy digest, client identity;
+//! docs/protocol.md, "The client's side") must be the one of now, the connection must be younger than `reuse_for` and than half of its life,
 //! must have been idle for less than the guest announced, less a margin, and nothing may have come on it meanwhile.
 //!
 //! `keep` makes connections ahead of demand: as many as were lately in use at once, and a quarter more, minus those in use.

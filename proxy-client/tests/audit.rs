@@ -334,6 +334,20 @@ fn evidence_that_a_crash_left_half_written_is_written_again() {
 }
 
 #[test]
+fn a_folder_that_cannot_be_made_or_is_not_there_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    let below = folder.path().join("file/audit");
+    let error = AuditLog::open(&below, ROOMY).err().unwrap().to_string();
+    assert!(error.contains(&below.display().to_string()), "{error}");
+    assert!(error.ends_with("choose a folder that this user can create"), "{error}");
+    let none = folder.path().join("none");
+    let output = verify(&VerifyLogArgs { folder: none.clone(), head: None, json: false });
+    assert_eq!(output.exit, 4, "{output:?}");
+    assert!(output.stderr.contains(&none.display().to_string()), "{}", output.stderr);
+}
+
+#[test]
 fn a_folder_is_of_one_program_at_a_time() {
     let case = Case::new();
     let log = case.open(ROOMY);

@@ -224,7 +224,7 @@ async fn parts_and_proof_are_asked_for_once_and_known_from_then_on() {
     assert_eq!(parts.len(), 2);
     let tpm = evidence.tpm().unwrap();
     if BACKEND == "ring" {
-        // No OAEP: nothing is asked, and nothing is proven (decision 17).
+        // No OAEP: nothing is asked, and nothing is proven.
         assert_eq!((proven, tpm.link(), asked_first), (false, Link::GuestAsserted, (1, 0)));
         return;
     }

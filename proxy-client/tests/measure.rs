@@ -135,6 +135,13 @@ fn errors_say_what_to_do() {
 }
 
 #[test]
+fn a_cause_is_told_once() {
+    let output = run(&["--firmware", "/dev/null", "--vmm", "ec2", "--vcpus", "1"]);
+    assert_eq!(output.exit, 2, "{}", output.stderr);
+    assert_eq!(output.stderr.matches("the image has 0 bytes").count(), 1, "{}", output.stderr);
+}
+
+#[test]
 fn a_list_of_pages_is_measured_with_the_files_beside_it() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = folder.path().join("pages.toml");

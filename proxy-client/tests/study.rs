@@ -116,6 +116,34 @@ async fn evidence_that_is_not_authentic_teaches_nothing() {
     let output = learn(&LearnArgs { subject: folder.text("b"), simulator_root: None, command_line: None }).await;
     assert_eq!((output.exit, output.stdout.as_str()), (1, ""), "{output:?}");
     assert!(output.stderr.contains("E_ROOT"), "{}", output.stderr);
+    let advice = "give its root, --simulator-root FILE";
+    assert!(output.stderr.contains(advice), "{}", output.stderr);
+    let (old, new) = (folder.text("b"), folder.text("b"));
+    let output = diff(&DiffArgs { old, new, simulator_root: None, json: false }).await;
+    assert_eq!(output.exit, 1, "{output:?}");
+    assert!(output.stderr.contains(advice), "{}", output.stderr);
+    std::fs::write(
+        folder.at("other.pem"),
+        simulator::Pki::generate(Product::Milan, simulator::RsaSize::Bits2048).root_pem(),
+    )
+    .unwrap();
+    let simulator_root = Some(folder.at("other.pem"));
+    let output = learn(&LearnArgs { subject: folder.text("b"), simulator_root, command_line: None }).await;
+    assert!(output.exit == 1 && !output.stderr.contains(advice), "it was given: {}", output.stderr);
+}
+
+#[tokio::test]
+async fn what_is_no_root_is_told_with_where_the_root_is() {
+    let folder = Folder::new();
+    folder.bundle("b", |_| {});
+    for name in ["b", "none"] {
+        let simulator_root = Some(folder.at(name));
+        let output = learn(&LearnArgs { subject: folder.text("b"), simulator_root, command_line: None }).await;
+        assert_eq!((output.exit, output.stdout.as_str()), (2, ""), "{output:?}");
+        let said = &output.stderr;
+        assert!(said.contains(&format!("--simulator-root: {}", folder.text(name))), "{said}");
+        assert!(said.ends_with("Give root.pem of the simulator's directory.\n") && !said.contains("[roots]"), "{said}");
+    }
 }
 
 #[tokio::test]

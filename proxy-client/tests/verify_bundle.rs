@@ -108,6 +108,8 @@ fn a_bundle_is_accepted_only_where_the_policy_names_its_root_and_says_simulated(
     assert_eq!(output.exit, 0, "{output:?}");
     assert!(output.stdout.starts_with("SIMULATED, PROVES NOTHING\nACCEPTED"), "{}", output.stdout);
     assert!(output.stdout.ends_with("SIMULATED, PROVES NOTHING\n"), "{}", output.stdout);
+    let sha256 = ratls::crypto::sha256(&[include_bytes!("../../examples/policies/simulated.toml")]);
+    assert!(output.stdout.contains(&format!("\n  policy        sha256 {sha256}\n")), "{}", output.stdout);
     assert!(output.stdout.contains("signed for the connection that the bundle recorded"), "{}", output.stdout);
 
     let output = run(&["--json", file]);
@@ -129,6 +131,8 @@ fn a_bundle_that_was_changed_is_refused_with_the_check_that_failed() {
     let whole = bundle.encode();
     assert_eq!(refused(&whole[..whole.len() - 1]), "B_BUNDLE");
     assert_eq!(refused(b"something else"), "B_BUNDLE");
+    let said = run(&["--policy", &policy, file.to_str().unwrap()]).stdout;
+    assert!(said.contains("give a file of inspect --save, or use --snp-report"), "{said}");
     let other = Bundle { bind: Bind32::from_exporter([8; 32]), ..bundle };
     assert_eq!(refused(&other.encode()), "B_CHANNEL");
 }
@@ -152,6 +156,43 @@ fn policy_check_says_what_is_accepted_and_what_to_look_at() {
 
     fs::write(folder.path().join(simulator::ROOT_FILE), "no certificate").unwrap();
     assert_eq!(check(&CheckArgs { file: file.into(), json: false }).exit, 2);
+}
+
+#[test]
+fn policy_check_shows_what_a_vtpm_must_show_and_which_values_nobody_has_put_there() {
+    let checked = |name: &str| {
+        let file = format!("{}/../examples/policies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
+        let output = check(&CheckArgs { file: file.into(), json: false });
+        assert_eq!(output.exit, 0, "{output:?}");
+        output.stdout
+    };
+    let azure = checked("azure");
+    for says in [
+        format!("\n  measurement   {}\n", "2".repeat(96)),
+        format!("\n  PCR 7         sha256 {}\n", "3".repeat(64)),
+        "\n  registers     4, 7, 8, 9 must be shown, whatever they hold\n".to_owned(),
+        "\n  vTPM's key    with Microsoft's certificate (ak_certificate)\n".to_owned(),
+        "\n  look at       azure_vm_ids, measurements, [tpm.pcrs]: one digit over and over".to_owned(),
+    ] {
+        assert!(azure.contains(&says), "no {says:?} in\n{azure}");
+    }
+    for (name, says) in [
+        ("gcp", "\n  project       example-project\n  zone          us-central1-a\n"),
+        ("gcp", "\n  vouched for   by AMD and by the cloud (require_roots)\n"),
+        ("gcp", "look at       gce_instance_ids, measurements, [tpm.pcrs]: one digit"),
+        ("aws", "\n  document      at most 300 s old\n"),
+        ("aws", "look at       ec2_instance_ids, measurements, [tpm.pcrs]: one digit"),
+        ("svsm", "\n  vTPM's key    proven to live beside the EK that the SVSM names\n"),
+        ("snp-selfhosted", "look at       chip_ids, measurements, [guest] config: one digit"),
+        ("snp-vlek-aws-style", "look at       id_key_digest, measurements: one digit"),
+    ] {
+        let text = checked(name);
+        assert!(text.contains(says) && !text.contains("kernel"), "{name}: no {says:?} in\n{text}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = policy(folder.path(), &Pki::generate(Product::Milan, RsaSize::Bits2048).root_pem());
+    let own = check(&CheckArgs { file: file.into(), json: false }).stdout;
+    assert!(!own.contains("one digit") && !own.contains("PCR") && !own.contains("vTPM"), "{own}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The operator's page: `/livez`, `/readyz`, `/metrics`, `/verdict`, and at `/` the same for people where a proxy has it.
 //!
-//! It listens on loopback or a unix socket; elsewhere only behind a setting whose value says what it does (decision 19).
+//! It listens on loopback or a unix socket; elsewhere only behind a setting whose value says what it does.
 //! It changes nothing (GET only) and shows no secret, but it is not for everybody: pages of other sites that a browser on
 //! this machine opens must not read it, so `Host` has to be an address or `localhost` (a name could be rebound to us),
 //! there is no CORS, and nothing it serves can be run or framed.
@@ -36,7 +36,7 @@ pub const EXPOSED: &str = "others can read the admin page";
 /// What the page shows; each proxy has its own.
 pub trait Pages: Send + Sync + 'static {
     fn readiness(&self) -> Readiness;
-    /// The latest attestation results, as JSON (cli.md).
+    /// The latest attestation results, as JSON.
     fn verdict(&self) -> String;
     /// Prometheus' text format.
     fn metrics(&self) -> String;

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 
 use crate::link::{Link, MAX_PLAIN, with_scratch};
 
-/// How long a closer reads on, so that a reset cannot eat its CLOSE (decision 3).
+/// How long a closer reads on, so that a reset cannot eat its CLOSE (docs/protocol.md, "Ends").
 const LINGER: Duration = Duration::from_secs(2);
 /// An empty buffer above this size is given back: most connections are idle most of the time.
 const KEPT: usize = 1024;

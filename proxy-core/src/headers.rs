@@ -1,6 +1,6 @@
 //! Header names that mean something between us and an application, and those that end at a hop.
 //!
-//! Used only where we parse HTTP: the guest's reverse proxy and the client's absolute-form proxy (decision 14). There a
+//! Used only where we parse HTTP: the guest's reverse proxy and the client's absolute-form proxy. There a
 //! copy of our headers that came from outside is taken away, so that nobody can write a verdict into a request or a
 //! response. In tunnels such headers are the application's bytes and are not looked at.
 

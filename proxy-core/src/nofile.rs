@@ -1,4 +1,4 @@
-//! How many descriptors this process may have, and how many tunnels that allows (decision 21).
+//! How many descriptors this process may have, and how many tunnels that allows.
 //!
 //! The soft limit that most systems start with (1,024) exists for programs that use `select(2)`; this one does not, so it
 //! raises its soft limit to the hard one. Above what is left, connections are refused by [`crate::limits`] with a reason,

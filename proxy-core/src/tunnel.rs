@@ -4,7 +4,7 @@
 //! CLOSE, a foreign frame, an end of TCP before FIN, is an error: an abort never looks like an end of file.
 //!
 //! Before ACCEPT the client's side keeps what it sends, so that a guest which closes the connection instead (it was about to
-//! when OPEN came) costs the application nothing: decision 3 of docs/protocol.md says when that may be sent again.
+//! when OPEN came) costs the application nothing: docs/protocol.md, "The client's side", says when that may be sent again.
 
 use std::io;
 use std::pin::Pin;
@@ -137,7 +137,7 @@ impl<S: Link> TunnelStream<S> {
         self.fin_sent && self.framed.has_sent_all() && self.reading == Reading::Finished
     }
 
-    /// After `error`: what was sent, if all of it may be sent again on another connection (decision 3).
+    /// After `error`: what was sent, if all of it may be sent again on another connection (docs/protocol.md, "The client's side").
     ///
     /// Only where ACCEPT had not come, and either a CLOSE of a kind that is nobody's fault says that this tunnel was not
     /// accepted, or the connection just ended and nothing had followed OPEN.

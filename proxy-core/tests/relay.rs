@@ -1,5 +1,5 @@
 //! Relays between real sockets: an application, our client, TLS over loopback, our guest, an upstream. A clean end stays
-//! a clean end, an abort stays an abort, and every byte arrives (decisions 3 and 4 of docs/protocol.md).
+//! a clean end, an abort stays an abort, and every byte arrives (docs/protocol.md, "Ends").
 
 #![allow(clippy::unwrap_used)]
 

@@ -192,7 +192,7 @@ async fn proto_s4_clones_of_a_configuration_do_not_resume_into_each_other() {
         config
     };
 
-    // What the catalogue warns of: rustls' own clones share their sessions, even where the certificate differs.
+    // rustls' own clones share their sessions, even where the certificate differs.
     let visitor = client(&Tickets::new());
     let first = ticketing(&identity);
     let mut second = (*first).clone();

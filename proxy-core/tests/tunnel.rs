@@ -1,5 +1,5 @@
 //! One tunnel at the level of its frames: what each side may send when, what an end is and what an abort is, and how much
-//! is kept for a peer that does not read (docs/protocol.md, "Frames"; test catalogue, D11, N8 and N10).
+//! is kept for a peer that does not read (docs/protocol.md, "Frames"; D11, N8 and N10 in names of tests).
 
 #![allow(clippy::unwrap_used)]
 

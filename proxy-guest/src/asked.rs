@@ -1,6 +1,6 @@
 //! What a client may ask of the evidence before it decides: its larger parts, by digest, and the proof that the AK lives beside the EK.
 //!
-//! Both cost the guest something that a stranger can cause (decision 20): the bytes of parts are counted per source and minute, and a
+//! Both cost the guest something that a stranger can cause: the bytes of parts are counted per source and minute, and a
 //! connection gets one credential opened. Nothing here is about trust: whoever was told the digest may have the bytes.
 
 use std::collections::HashMap;

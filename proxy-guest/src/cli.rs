@@ -1,4 +1,4 @@
-//! The command line of `evident-proxy`, as cli.md fixes it. Flags override the configuration file; nothing is decided here.
+//! The command line of `evident-proxy`. Flags override the configuration file; nothing is decided here.
 
 use std::path::PathBuf;
 
@@ -54,7 +54,7 @@ pub struct DeviceFlags {
     /// The platform this guest runs on; auto looks for its hardware
     #[arg(long, value_name = "P", value_enum)]
     pub platform: Option<Platform>,
-    /// A software AMD-SP in the device's place: SIMULATED, PROVES NOTHING. Its keys and root are kept in DIR, if given
+    /// A software AMD-SP in the device's place: SIMULATED, PROVES NOTHING. Its keys and root are kept in DIR, else in ./evident-simulator
     #[cfg(feature = "simulator")]
     #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true)]
     pub simulate: Option<Option<PathBuf>>,

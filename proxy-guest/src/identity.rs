@@ -14,7 +14,7 @@ use rcgen::string::Ia5String;
 use rcgen::{CertificateParams, CustomExtension, DistinguishedName, DnType, KeyPair, SanType};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
-/// How long a leaf is valid; the evidence-bearing one is renewed hourly (decision 9).
+/// How long a leaf is valid; the evidence-bearing one is renewed hourly.
 const VALID_SECS: i64 = 24 * 3600;
 /// The lean leaf carries no time of its own: it ends with the process.
 const LEAN_VALID_SECS: i64 = 10 * 365 * 24 * 3600;

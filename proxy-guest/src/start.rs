@@ -39,7 +39,7 @@ use crate::serve::{Deadlines, Guest, PlainService};
 
 /// The first report and its endorsements, KDS included.
 const FIRST_EVIDENCE: Duration = Duration::from_secs(60);
-/// Evidence-bearing leaves are renewed this often (decision 9).
+/// Evidence-bearing leaves are renewed this often.
 const RENEW: Duration = Duration::from_secs(3600);
 const RENEW_AGAIN: Duration = Duration::from_secs(30);
 

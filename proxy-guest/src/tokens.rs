@@ -1,4 +1,4 @@
-//! Access tokens (decision 5): who may open a tunnel, where the operator says so.
+//! Access tokens: who may open a tunnel, where the operator says so.
 //!
 //! The file holds hashes, one per line: SHA-256 of the token as 64 hex digits, and after white space a label for the
 //! logs. `#` begins a comment. Tokens should be random (`openssl rand -hex 32`): a hash without salt hides only what

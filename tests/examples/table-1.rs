@@ -1,4 +1,4 @@
-//! What `cargo xtask table-1` runs: Table I of the paper from six emulated deployments, as text, JSON and a picture, into a folder.
+//! What `cargo xtask table-1` runs: one table of six emulated deployments, as text, JSON and a picture, into a folder.
 //!
 //! The deployments are those of the tests, which hold each row to the specification. SIMULATED, PROVES NOTHING.
 

@@ -1,6 +1,6 @@
 //! Guests that are measured as a whole before their first instruction: files, and the digest that `evident-client measure` gives.
 //!
-//! The firmware is a made-up image with the tables that edk2's AmdSev build has (platforms.md §5.3), so that kernel, initrd and command
+//! The firmware is a made-up image with the tables that edk2's AmdSev build has, so that kernel, initrd and command
 //! line can go into the digest. The digest goes into a simulated AMD-SP, because no real one is here.
 
 use std::path::{Path, PathBuf};

@@ -54,7 +54,10 @@ fn system_the_guest_says_what_is_wrong_with_its_flags_and_its_file() -> Result<(
         (&["--upstream", "1", "--plain-clients", "maybe"], &["allow", "refuse"]),
         (&["--upstream", "1", "--client-policy", "p.toml"], &["--client-policy", "not supported"]),
         (&["--upstream", "1", "--admin", "0.0.0.0:1"], &["--admin", "admin_outside_host"]),
-        (&["--upstream", "1", "--config", "/nonexistent/c.toml"], &["/nonexistent/c.toml", "No such file"]),
+        (
+            &["--upstream", "1", "--config", "/nonexistent/c.toml"],
+            &["--config: cannot read /nonexistent/c.toml", "No such file"],
+        ),
         (&["--upstream", "1", "--config", &folder], &[&folder]),
     ];
     for (args, words) in flags {
@@ -103,8 +106,22 @@ fn system_the_client_says_what_is_wrong_with_its_flags_its_file_and_its_policy()
     says(&with(&["--socks5", "1"])?, 2, &["names"])?;
     says(&with(&["--listen", "1", "--admin", "1"])?, 2, &["listened on twice"])?;
     says(&with(&["--listen", "1", "--admin", "0.0.0.0:2"])?, 2, &["admin_outside_host"])?;
-    says(&with(&["--listen", "1", "--token-file", "/nonexistent"])?, 2, &["/nonexistent"])?;
-    says(&with(&["--listen", "1", "--config", "/nonexistent"])?, 2, &["/nonexistent", "No such file"])?;
+    says(
+        &with(&["--listen", "1", "--token-file", "/nonexistent"])?,
+        2,
+        &["--token-file: cannot read /nonexistent", "permissions"],
+    )?;
+    says(
+        &with(&["--listen", "1", "--config", "/nonexistent"])?,
+        2,
+        &["--config: cannot read /nonexistent: No such file"],
+    )?;
+    for args in
+        [&["--guest", &guest, "--listen", "1", "--policy", "/none"][..], &["inspect", &guest, "--policy", "/none"]]
+    {
+        let done = client(args)?;
+        says(&done, 2, &["cannot read /none: No such file", "Check the name and the permissions of the policy file"])?;
+    }
     says(&with(&["--listen", "1", "--config", &at("")])?, 2, &["evident-client"])?;
     says(&with(&["--listen", "nonsense"])?, 2, &["--listen"])?;
 

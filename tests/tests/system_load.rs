@@ -1,5 +1,5 @@
-//! Many connections against a slow device: one report for everything that waits, and nobody waits longer than decision 16
-//! of the design allows, twice the device's time, beyond what the handshakes themselves take.
+//! Many connections against a slow device: one report for everything that waits, and nobody waits longer than
+//! twice the device's time, beyond what the handshakes themselves take.
 //!
 //! Everybody comes from one address here, so the caps per source are raised in both files.
 

@@ -1,5 +1,5 @@
 //! What stands in `systemd/`: units that systemd takes and calls tight, and a preparation step that gives the proxy's user
-//! what decision 22 says and nothing more.
+//! what docs/configuration.md, "As a service", says and nothing more.
 //!
 //! systemd itself does not run here; that the sandbox and the proxies get on with each other is seen on a real machine.
 
@@ -99,6 +99,35 @@ fn the_user_of_the_units_is_the_one_that_is_made() {
     assert!(output.status.success(), "{}", text(&output));
     let users = fs::read_to_string(root.path().join("etc/passwd")).unwrap();
     assert!(users.lines().any(|line| line.starts_with("evident:") && line.ends_with("/nologin")), "{users}");
+}
+
+/// `[audit]` as docs/configuration.md has it, whose folder systemd must make: nothing else outside `/run` can be written to.
+#[test]
+fn the_audit_log_of_the_documentation_can_be_written_under_the_unit() {
+    let documents = fs::read_to_string(folder().join("../docs/configuration.md")).unwrap();
+    let folder = documents.lines().find_map(|line| line.strip_prefix("folder = ")).expect("an example of [audit]");
+    let made = Path::new("/var/log").join(value("evident-client.service", "LogsDirectory"));
+    assert_eq!(folder.trim_matches('"'), made.to_str().unwrap());
+    assert_eq!(value("evident-client.service", "LogsDirectoryMode"), "0700");
+    for socket in ["socks5", "admin"] {
+        let unix = documents.lines().filter_map(|line| line.strip_prefix(socket)?.strip_prefix(" = \"unix:"));
+        for path in unix {
+            let made = UNITS.map(|unit| format!("/run/{}/", value(unit, "RuntimeDirectory")));
+            assert!(made.iter().any(|made| path.starts_with(made)), "{socket}: {path}");
+        }
+    }
+}
+
+/// What `Documentation=` names is a file that the commands of docs/configuration.md install.
+#[test]
+fn the_page_that_the_units_name_is_installed() {
+    let commands = fs::read_to_string(folder().join("../docs/configuration.md")).unwrap();
+    for unit in UNITS {
+        let page = value(unit, "Documentation");
+        let (place, name) = page.strip_prefix("file:").unwrap().rsplit_once('/').unwrap();
+        let installs = |line: &str| line.contains(&format!("-t {place} ")) && line.ends_with(&format!("docs/{name}"));
+        assert!(commands.lines().any(installs), "{unit}: {page}");
+    }
 }
 
 #[test]

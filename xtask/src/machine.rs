@@ -2,7 +2,7 @@
 //!
 //! Packages are judged by the command that they bring, so another distribution, or one's own build in /usr/local, will do.
 //! Installing is for root; anybody else is asked first, at a terminal, and otherwise told the command. Debian 12's own Rust
-//! is too old (decision 23), so Rust is the one thing that must be there before.
+//! is too old, so Rust is the one thing that must be there before.
 
 use std::io::{IsTerminal, Write};
 use std::path::Path;

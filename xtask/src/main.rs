@@ -46,7 +46,7 @@ enum Task {
         platform: Option<demo::Deployment>,
     },
     #[command(name = "table-1")]
-    /// Make Table I of the paper from six emulated deployments: text, JSON, SVG. SIMULATED, PROVES NOTHING
+    /// Make docs/table-1 from six emulated deployments: text, JSON, SVG. SIMULATED, PROVES NOTHING
     Table1 {
         /// The folder for table-1.txt, table-1.json and table-1.svg
         #[arg(long, value_name = "FOLDER", default_value = "docs")]

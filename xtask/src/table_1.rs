@@ -1,4 +1,4 @@
-//! `cargo xtask table-1`: Table I of the paper, from six emulated deployments. SIMULATED, PROVES NOTHING.
+//! `cargo xtask table-1`: one table of six emulated deployments. SIMULATED, PROVES NOTHING.
 
 use std::path::Path;
 use std::process::Command;

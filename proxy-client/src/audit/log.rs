@@ -46,6 +46,8 @@ pub enum Sync {
 pub enum AuditError {
     #[error("the audit log in {} cannot be used", folder.display())]
     Io { folder: PathBuf, source: io::Error },
+    #[error("the folder {} of [audit] cannot be made ({source}): choose a folder that this user can create", folder.display())]
+    Folder { folder: PathBuf, source: io::Error },
     #[error("the audit log in {} is written by another program; each needs a folder of its own", folder.display())]
     InUse { folder: PathBuf },
     #[error("{}: the last line is no line of an audit log; move the folder away, and a new log begins", file.display())]

@@ -60,7 +60,8 @@ impl Store {
     pub(super) fn open(path: &Path, bounds: Bounds) -> Result<Store, AuditError> {
         let failed = |source| AuditError::Io { folder: path.to_owned(), source };
         for part in [EVIDENCE, POLICIES, FILES] {
-            fs::create_dir_all(path.join(part)).map_err(failed)?;
+            let unmade = |source| AuditError::Folder { folder: path.to_owned(), source };
+            fs::create_dir_all(path.join(part)).map_err(unmade)?;
         }
         let folder = File::open(path).map_err(failed)?;
         flock(&folder, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {

@@ -51,7 +51,7 @@ pub(super) struct GuestTable {
     pub(super) policy: Spanned<PathBuf>,
     pub(super) listen: Option<Addr>,
     pub(super) server_name: Option<String>,
-    pub(super) token_file: Option<PathBuf>,
+    pub(super) token_file: Option<Spanned<PathBuf>>,
     pub(super) client_certificate: Option<Spanned<PathBuf>>,
     pub(super) client_key: Option<Spanned<PathBuf>>,
 }
@@ -138,8 +138,9 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn read(file: &Path) -> Result<Source, ConfigError> {
-        let bytes = read_bounded(file, MAX_FILE_BYTES)?;
+        let bytes = read_bounded(file, MAX_FILE_BYTES, "--config")?;
         let text = String::from_utf8(bytes).map_err(|e| ConfigError::Read {
+            origin: "--config".to_owned(),
             file: file.to_owned(),
             source: std::io::Error::new(std::io::ErrorKind::InvalidData, e.utf8_error()),
         })?;
@@ -164,9 +165,17 @@ impl Source {
     }
 
     pub(super) fn error(&self, span: Range<usize>, key: &str, problem: String) -> ConfigError {
+        ConfigError::Document { file: self.file.clone(), line: self.line_of(&span), key: key.to_owned(), problem }
+    }
+
+    /// File, line and key, for errors about what the key names.
+    pub(super) fn origin(&self, span: Range<usize>, key: &str) -> String {
+        format!("{}:{}: {key}", self.file.display(), self.line_of(&span))
+    }
+
+    fn line_of(&self, span: &Range<usize>) -> usize {
         let before = self.text.get(..span.start).unwrap_or(&self.text);
-        let line = before.bytes().filter(|&b| b == b'\n').count() + 1;
-        ConfigError::Document { file: self.file.clone(), line, key: key.to_owned(), problem }
+        before.bytes().filter(|&b| b == b'\n').count() + 1
     }
 
     /// The table and key that `offset` stands in, as far as lines tell.
@@ -188,14 +197,14 @@ impl Source {
     }
 }
 
-/// Reads no further than `max`, so that a device or a pipe cannot fill memory.
-pub(super) fn read_bounded(file: &Path, max: usize) -> Result<Vec<u8>, ConfigError> {
-    let failed = |source| ConfigError::Read { file: file.to_owned(), source };
+/// Reads no further than `max`, so that a device or a pipe cannot fill memory. `origin` is the flag or key that names the file.
+pub(super) fn read_bounded(file: &Path, max: usize, origin: &str) -> Result<Vec<u8>, ConfigError> {
+    let failed = |source| ConfigError::Read { origin: origin.to_owned(), file: file.to_owned(), source };
     let mut bytes = Vec::new();
     let limit = u64::try_from(max).unwrap_or(u64::MAX - 1) + 1;
     File::open(file).map_err(failed)?.take(limit).read_to_end(&mut bytes).map_err(failed)?;
     if bytes.len() > max {
-        return Err(ConfigError::TooLarge { file: file.to_owned(), max });
+        return Err(ConfigError::TooLarge { origin: origin.to_owned(), file: file.to_owned(), max });
     }
     Ok(bytes)
 }

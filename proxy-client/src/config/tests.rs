@@ -135,11 +135,11 @@ fn i6_a_guest_without_a_policy_does_not_start() {
     folder.write("empty.toml", &policy("").replace("identity", "#"));
     assert!(matches!(
         folder.load("--guest g:1 --policy $D/empty.toml --listen 0"),
-        Err(ConfigError::Policy(LoadError::Policy(_)))
+        Err(ConfigError::Policy { source, .. }) if matches!(*source, LoadError::Policy(_))
     ));
     assert!(matches!(
         folder.load("--guest g:1 --policy $D/none.toml --listen 0"),
-        Err(ConfigError::Policy(LoadError::File(_)))
+        Err(ConfigError::Policy { source, .. }) if matches!(*source, LoadError::File(_))
     ));
 }
 
@@ -184,7 +184,32 @@ fn a_token_is_one_line() {
 }
 
 #[test]
-fn says_which_file_cannot_be_read() {
-    let refused = Folder::new().load("--config $D/none.toml --listen 0").unwrap_err();
-    assert!(refused.to_string().contains("none.toml"));
+fn says_which_file_cannot_be_read_who_names_it_and_what_to_do() {
+    let folder = Folder::new();
+    folder.write("rootless.toml", &(policy("") + "[roots]\nsimulator = \"none.pem\"\n"));
+    let of_file = |text: &str| folder.of_file(&format!("listen = \"0\"\n{text}"));
+    let flags = "--guest g:1 --listen 0 --policy";
+    for (refused, origin, file, next) in [
+        (folder.load("--config $D/none.toml --listen 0"), "--config: ", "none.toml", "permissions of the file"),
+        (folder.load(&format!("{flags} $D/none.toml")), "--policy: ", "none.toml", "permissions of the policy file"),
+        (
+            folder.load(&format!("{flags} $D/rootless.toml")),
+            "roots.simulator: ",
+            "none.pem",
+            "copy the simulator's root",
+        ),
+        (
+            folder.load(&format!("{flags} $D/p.toml --token-file $D/none")),
+            "--token-file: ",
+            "none",
+            "permissions of the file",
+        ),
+        (of_file(&GUEST.replace("p.toml", "none.toml")), "c.toml:5: guest.policy: ", "none.toml", "permissions"),
+        (of_file(&format!("{GUEST}token_file = \"none\"\n")), "c.toml:6: guest.token_file: ", "none", "permissions"),
+    ] {
+        let refused = refused.unwrap_err();
+        let said = crate::failed::chain(&refused);
+        assert!(said.contains(origin) && said.contains(file) && said.ends_with("(os error 2)"), "{said}");
+        assert!(refused.next_step().is_some_and(|step| step.contains(next)), "{said}: {:?}", refused.next_step());
+    }
 }

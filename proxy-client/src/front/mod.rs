@@ -8,8 +8,8 @@
 //!                                  └── absolute form: HTTP over the tunnel until the client has gone
 //! ```
 //!
-//! Success is told to the application only after the tunnel is open (decision 5), and a stream that ended badly is never
-//! ended well towards the application (decision 4). Nothing here knows what evidence is.
+//! Success is told to the application only after the tunnel is open, and a stream that ended badly is never
+//! ended well towards the application (docs/protocol.md, "Ends"). Nothing here knows what evidence is.
 
 pub mod http;
 pub mod over;

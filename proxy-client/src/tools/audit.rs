@@ -34,6 +34,13 @@ pub struct VerifyLogArgs {
     pub json: bool,
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the audit log in {}", folder.display())]
+struct Unreadable {
+    folder: PathBuf,
+    source: std::io::Error,
+}
+
 fn sha256(text: &str) -> Result<Sha256Digest, HexError> {
     Sha256Digest::from_hex(text)
 }
@@ -49,7 +56,11 @@ pub fn verify(args: &VerifyLogArgs) -> Output {
     let report = match audit::check(&args.folder) {
         Ok(report) => report,
         Err(error) => {
-            return Output::failed(EXIT_UNREADABLE, &error, "Give the folder that holds audit.jsonl.");
+            return Output::failed(
+                EXIT_UNREADABLE,
+                &Unreadable { folder: args.folder.clone(), source: error },
+                "Give the folder that holds audit.jsonl.",
+            );
         }
     };
     let cut = args.head.is_some() && report.head != args.head;

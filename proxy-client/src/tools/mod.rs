@@ -43,13 +43,8 @@ pub struct Output {
 impl Output {
     /// A command that came to nothing: the error for stderr, and what to do next.
     fn failed(exit: u8, error: &dyn std::error::Error, next: &str) -> Output {
-        let mut stderr = format!("evident-client: {error}");
-        let mut source = error.source();
-        while let Some(cause) = source {
-            stderr.push_str(&format!(": {cause}"));
-            source = cause.source();
-        }
-        Output { stdout: String::new(), coloured: None, stderr: format!("{stderr}\n{next}\n"), exit }
+        let stderr = format!("evident-client: {}\n{next}\n", crate::failed::chain(error));
+        Output { stdout: String::new(), coloured: None, stderr, exit }
     }
 
     /// Prints it. A reader that went away (`| head`) is no error of ours.

@@ -17,7 +17,7 @@ const MAX_PIECE_BYTES: usize = 64 * 1024;
 const MAX_CERTIFICATE_FILE_BYTES: usize = 256 * 1024;
 /// A list in PEM is a third longer than in DER.
 const MAX_CRL_FILE_BYTES: usize = 2 * ratls::endorsement::MAX_CRL_BYTES;
-/// platforms.md §1.5.
+/// Most of a log that is read.
 const MAX_EVENT_LOG_BYTES: usize = 1 << 20;
 const MAX_IMA_LOG_BYTES: usize = 16 << 20;
 

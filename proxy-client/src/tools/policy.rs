@@ -61,6 +61,26 @@ pub enum LoadError {
     RootFile { policy: PathBuf, key: &'static str, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("{}: {key}: {} is no root", policy.display(), root.display())]
     Root { policy: PathBuf, key: &'static str, root: PathBuf, source: AnchorError },
+    /// A root that was named on the command line.
+    #[error("--simulator-root: {} cannot be used", root.display())]
+    RootFlag { root: PathBuf, source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+impl LoadError {
+    /// What its author does next.
+    pub fn next_step(&self) -> &'static str {
+        match self {
+            LoadError::File(_) => "Check the name and the permissions of the policy file.",
+            LoadError::RootFile { key: SIMULATOR, .. } | LoadError::Root { key: SIMULATOR, .. } => {
+                "[roots] simulator names a file beside the policy: copy the simulator's root there, or remove [roots]."
+            }
+            LoadError::RootFile { .. } | LoadError::Root { .. } => {
+                "[gcp] endorsement_root names a file beside the policy: put Google's root there, or remove the key."
+            }
+            LoadError::RootFlag { .. } => "Give root.pem of the simulator's directory.",
+            LoadError::NotText { .. } | LoadError::Policy(_) => "Mend the policy file; docs/policy.md lists every key.",
+        }
+    }
 }
 
 /// What a policy was loaded from, for an archive: its text, and the roots that it names, each under its key. Files of its references
@@ -136,9 +156,9 @@ fn assemble(
 /// The built-in roots, and a simulator's where its file is given on the command line.
 pub(super) fn anchors_with(simulator: Option<&Path>) -> Result<TrustAnchors, LoadError> {
     let Some(root) = simulator else { return Ok(TrustAnchors::amd()) };
-    let named = Path::new("--simulator-root");
-    let refused = |source| LoadError::Root { policy: named.to_owned(), key: SIMULATOR, root: root.to_owned(), source };
-    TrustAnchors::amd().with_simulator_root(&root_file(named, SIMULATOR, root)?).map_err(refused)
+    let refused = |source| LoadError::RootFlag { root: root.to_owned(), source };
+    let bytes = input::read(root, MAX_ROOT_BYTES).map_err(|error| refused(Box::new(error)))?;
+    TrustAnchors::amd().with_simulator_root(&bytes).map_err(|error| refused(Box::new(error)))
 }
 
 fn text(path: &Path) -> Result<String, LoadError> {
@@ -156,15 +176,8 @@ fn root_file(policy: &Path, key: &'static str, root: &Path) -> Result<Vec<u8>, L
 }
 
 /// A policy that cannot be used, said to the operator.
-pub(super) fn refused(error: &LoadError) -> Output {
-    let next = match error {
-        LoadError::File(_) => "Check the name and the permissions of the policy file.",
-        LoadError::RootFile { .. } | LoadError::Root { .. } => {
-            "[roots] simulator names a file beside the policy: copy the simulator's root there, or remove [roots]."
-        }
-        _ => "Mend the policy file; docs/policy.md lists every key.",
-    };
-    Output::failed(EXIT_USAGE, error, next)
+pub(crate) fn refused(error: &LoadError) -> Output {
+    Output::failed(EXIT_USAGE, error, error.next_step())
 }
 
 pub async fn run(command: PolicyCommand) -> ExitCode {

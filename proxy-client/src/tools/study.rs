@@ -65,9 +65,7 @@ pub async fn learn(args: &LearnArgs) -> Output {
             let stderr = "SEEN IS NOT TRUSTED: answer the questions in this file before you use it.\n".to_owned();
             Output { stdout, coloured: None, stderr, exit: 0 }
         }
-        Ok(None) => {
-            Output { stdout: String::new(), coloured: None, stderr: result.to_string(), exit: result.exit_code() }
-        }
+        Ok(None) => not_authentic(&result, args.simulator_root.as_deref()),
     }
 }
 
@@ -135,14 +133,18 @@ async fn side(subject: &str, root: Option<&Path>) -> Result<Side, Output> {
     }
     let result = result(subject, root).await?;
     if result.evidence().is_none() {
-        return Err(Output {
-            stdout: String::new(),
-            coloured: None,
-            stderr: result.to_string(),
-            exit: result.exit_code(),
-        });
+        return Err(not_authentic(&result, root));
     }
     Ok(Side { facts: look::facts_of_result(&result), result: Some(result) })
+}
+
+/// Nothing can be learned or compared. There is no policy here that could name a simulator's root.
+fn not_authentic(result: &AttestationResult, root: Option<&Path>) -> Output {
+    let mut stderr = result.to_string();
+    if root.is_none() && result.findings().iter().any(|finding| finding.id() == "E_ROOT") {
+        stderr.push_str("Of a simulated guest: give its root, --simulator-root FILE.\n");
+    }
+    Output { stdout: String::new(), coloured: None, stderr, exit: result.exit_code() }
 }
 
 /// Without a policy: what is there, whether or not anybody accepts it.

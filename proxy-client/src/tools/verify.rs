@@ -91,6 +91,8 @@ pub struct VerifyArgs {
     pub firmware_endorsement: Option<PathBuf>,
 }
 
+const NO_BUNDLE: &str = "give a file of inspect --save, or use --snp-report";
+
 #[derive(Debug, thiserror::Error)]
 enum VerifyFilesError {
     #[error(transparent)]
@@ -144,7 +146,12 @@ fn judge_bundle(
     Ok(match verified {
         Ok((evidence, _)) => appraise(policy, evidence),
         Err(error) => {
-            AttestationResult::refusal(Finding::of_verification(error.id(), &error), Channel::None, None, now)
+            let finding = Finding::of_verification(error.id(), &error);
+            let finding = match error {
+                VerifyError::Bundle(_) => finding.with_help(NO_BUNDLE.to_owned()),
+                _ => finding,
+            };
+            AttestationResult::refusal(finding, Channel::None, None, now)
         }
     })
 }
@@ -195,7 +202,7 @@ fn explain(error: &VerifyError, report: Option<&[u8]>) -> Finding {
     }
 }
 
-/// Where AMD's key service has the VCEK of a report, if the report says of which product it is (platforms.md §3.2).
+/// Where AMD's key service has the VCEK of a report, if the report says of which product it is (AMD 57230, "VCEK Certificate and KDS Interface Specification").
 fn vcek_address(report: &Report) -> Option<String> {
     let product = report.product_from_cpuid()?;
     if report.signing_key() != SigningKey::Vcek || report.chip_id().is_zero() {

@@ -1,4 +1,4 @@
-//! The one spelling of addresses: `host:port`, `[v6]:port`, a bare port for loopback, `unix:/path` (cli.md).
+//! The one spelling of addresses: `host:port`, `[v6]:port`, a bare port for loopback, `unix:/path`.
 //!
 //! Parsing resolves nothing. A name stays a name until somebody connects or binds.
 

@@ -14,7 +14,7 @@ use crate::tokens::TokensError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    #[error("cannot read the configuration file {}", .path.display())]
+    #[error("--config: cannot read {} (check its name and permissions)", .path.display())]
     Read { path: PathBuf, source: io::Error },
     /// Not TOML, an unknown key, or a value of the wrong kind.
     #[error("{origin}: {message}")]

@@ -70,7 +70,7 @@ impl Default for Limits {
             drain_deadline: Period::from_secs(30),
             max_connections: number(10_000),
             max_connections_per_source: number(1_000),
-            // Protocol.md §7.9.
+            // docs/protocol.md, "Limits".
             max_pending_leaves: number(16_384),
             max_pending_leaves_per_source: number(1_000),
             max_idle_connections_per_source: number(256),
@@ -87,7 +87,7 @@ impl Limits {
             if small.1 <= large.1 { Ok(()) } else { Err(Reason::LimitAbove { limit: small.0, bound: large.0 }) }
         };
         within(("pool_idle", self.pool_idle_timeout), ("lifetime", self.lifetime))?;
-        // A tree has 65,536 leaves at most (protocol.md §7.9), and a batch takes everything that is pending.
+        // A tree has 65,536 leaves at most (docs/protocol.md, "Tree"), and a batch takes everything that is pending.
         if self.max_pending_leaves.get() > 65_536 {
             return Err(Reason::PendingLeaves { seen: self.max_pending_leaves.get() });
         }

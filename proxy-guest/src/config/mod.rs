@@ -3,7 +3,7 @@
 //! ```text
 //!  cli::ServeFlags ─┐
 //!                   ├─▶ Config ─▶ serve
-//!  file (TOML) ─────┘      └────▶ measured_settings: what the statement commits to (protocol.md §7.4, key 11)
+//!  file (TOML) ─────┘      └────▶ measured_settings: what the statement commits to (docs/protocol.md, "Statement", key 11)
 //! ```
 //!
 //! Files that the configuration names (tokens, a CA) are read here too, so that `check-config` finds what a start would
@@ -31,9 +31,9 @@ pub use limits::Limits;
 use source::Source;
 
 pub const DEFAULT_LISTEN: &str = "[::]:8443";
-/// AMD's Key Distribution Service (platforms.md §3.2).
+/// AMD's Key Distribution Service (AMD 57230, "Versioned Chip Endorsement Key (VCEK) Certificate and KDS Interface Specification").
 pub const DEFAULT_KDS_URL: &str = "https://kdsintf.amd.com";
-/// What has to stand in the configuration to send plaintext out of the guest (decision 8).
+/// What has to stand in the configuration to send plaintext out of the guest.
 pub const OUTSIDE: &str = "plaintext leaves the guest";
 
 /// Everything that `evident-proxy` needs to serve.
@@ -93,7 +93,7 @@ pub enum Platform {
     Svsm,
 }
 
-/// Who may use the upstream (decision 5).
+/// Who may use the upstream.
 #[derive(Clone, Debug)]
 pub enum Access {
     /// Everybody who reaches the port.
@@ -141,7 +141,7 @@ pub struct Device {
 #[cfg(feature = "simulator")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Simulate {
-    /// Where its keys and its root are kept; `None`: new ones at each start.
+    /// Where its keys and its root are kept; `None`: a folder of a fixed name in the current one.
     pub dir: Option<PathBuf>,
 }
 

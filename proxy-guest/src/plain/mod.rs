@@ -77,7 +77,7 @@ impl Plain {
         }
     }
 
-    /// What to offer in ALPN: HTTP where the upstream speaks it, else nothing (decision 9).
+    /// What to offer in ALPN: HTTP where the upstream speaks it, else nothing.
     pub fn alpn(&self) -> Vec<&'static [u8]> {
         match self.inner.mode {
             UpstreamMode::Http => vec![H2, HTTP_1_1],

@@ -118,11 +118,12 @@ impl AttestationResult {
         for finding in &self.findings {
             entry(f, finding, paint)?;
         }
-        let seen = self.seen();
-        if !seen.is_empty() {
+        let mut rows = self.seen();
+        rows.extend(self.policy_digest().map(|digest| ("policy", format!("sha256 {digest}"))));
+        if !rows.is_empty() {
             writeln!(f)?;
         }
-        for (name, value) in seen {
+        for (name, value) in rows {
             writeln!(f, "  {name:<13} {}", escape(&value))?;
         }
         if self.simulated() {

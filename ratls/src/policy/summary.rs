@@ -3,18 +3,26 @@
 use std::fmt;
 
 use super::event_log::Listed;
-use super::{AkRule, AppraisalPolicy, CrlRule, IdentityRule, MigrateMa, Need, NitroTpm, Permission, StaleReport, View};
-use crate::binding::UpstreamScope;
+use super::{
+    AkRule, AppraisalPolicy, CrlRule, IdentityRule, IdentityRules, MigrateMa, Need, NitroTpm, Permission, RequiredRoot,
+    StaleReport, View,
+};
+use crate::binding::{Profile, UpstreamScope};
 use crate::tcb::Product;
 
 impl AppraisalPolicy {
     /// What in this policy accepts more than a careful author may want. Each is allowed; none should go unread.
-    pub fn cautions(&self) -> Vec<&'static str> {
+    pub fn cautions(&self) -> Vec<String> {
         let snp = &self.snp;
         let mut cautions = Vec::new();
-        let mut note = |applies: bool, text| {
+        let placeholders = self.placeholders();
+        if !placeholders.is_empty() {
+            let keys = placeholders.join(", ");
+            cautions.push(format!("{keys}: one digit over and over, as in the examples; put your own value there"));
+        }
+        let mut note = |applies: bool, text: &str| {
             if applies {
-                cautions.push(text);
+                cautions.push(text.to_owned());
             }
         };
         note(self.simulator_root.is_some(), "[roots] simulator: accepts evidence that is SIMULATED and PROVES NOTHING");
@@ -92,6 +100,102 @@ impl AppraisalPolicy {
         }
         cautions
     }
+
+    /// Keys with a value that stands in an example and is nobody's. Zeros are: a register that nothing was measured into.
+    fn placeholders(&self) -> Vec<&'static str> {
+        let mut keys = Vec::new();
+        let mut look = |key, mut values: Box<dyn Iterator<Item = String> + '_>| {
+            if values.any(|value| is_one_digit(&value)) {
+                keys.push(key);
+            }
+        };
+        if let IdentityRule::All(IdentityRules { chip_ids, report_ids, launch_identity, tpm }) = &self.identity {
+            look("chip_ids", texts(chip_ids.iter().flatten()));
+            look("report_ids", texts(report_ids.iter().flatten()));
+            look("id_key_digest", texts(launch_identity.iter().map(|launch| &launch.id_key_digest)));
+            if let Some(tpm) = tpm {
+                look("azure_vm_ids", texts(tpm.azure_vm_ids.iter().flatten()));
+                look("gce_instance_ids", texts(tpm.gce_instance_ids.iter().flatten()));
+                look("ec2_instance_ids", texts(tpm.ec2_instance_ids.iter().flatten()));
+            }
+        }
+        look(
+            "measurements",
+            texts(self.snp.measurements.iter().chain(self.references.listed().map(|(digest, _)| digest))),
+        );
+        look("host_data", texts(self.snp.host_data.iter()));
+        look("[tpm.pcrs]", texts(self.tpm.pcrs.iter().flat_map(|rule| &rule.accepted)));
+        look("[guest] config", texts(self.guest.config.iter()));
+        keys
+    }
+
+    /// What a vTPM must show, and who must vouch for it.
+    fn write_vtpm(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.profiles == [Profile::Snp] {
+            return Ok(());
+        }
+        for rule in &self.tpm.pcrs {
+            listed(
+                f,
+                &format!("PCR {}", rule.index),
+                rule.accepted.iter().map(|value| format!("{} {value}", rule.bank)),
+            )?;
+        }
+        if !self.tpm.require_pcrs.is_empty() {
+            let registers: Vec<String> = self.tpm.require_pcrs.iter().map(u8::to_string).collect();
+            writeln!(f, "  registers     {} must be shown, whatever they hold", registers.join(", "))?;
+        }
+        let clouds = &self.clouds;
+        if clouds.required_roots.contains(&RequiredRoot::Csp) {
+            writeln!(f, "  vouched for   by AMD and by the cloud (require_roots)")?;
+        }
+        if clouds.azure.as_ref().is_some_and(|rules| rules.ak_certificate == Need::Require) {
+            writeln!(f, "  vTPM's key    with Microsoft's certificate (ak_certificate)")?;
+        }
+        if let Some(rules) = &clouds.gcp {
+            listed(f, "project", rules.projects.iter())?;
+            listed(f, "zone", rules.zones.iter())?;
+            if let Some(endorsement) = &rules.endorsement {
+                writeln!(f, "  firmware      endorsed by Google, security version {} or above", endorsement.min_svn)?;
+            }
+        }
+        if let Some(age) = clouds.aws.as_ref().and_then(|rules| rules.max_document_age) {
+            writeln!(f, "  document      at most {} s old", age.as_secs())?;
+        }
+        if clouds.svsm.as_ref().is_some_and(|rules| rules.ak == AkRule::Proven) {
+            writeln!(f, "  vTPM's key    proven to live beside the EK that the SVSM names")?;
+        }
+        Ok(())
+    }
+}
+
+fn texts<'v, T: ToString + 'v>(values: impl Iterator<Item = T> + 'v) -> Box<dyn Iterator<Item = String> + 'v> {
+    Box::new(values.map(|value| value.to_string()))
+}
+
+/// Of hex digits, or of an id with its prefix and hyphens.
+fn is_one_digit(value: &str) -> bool {
+    let digits = value.strip_prefix("i-").unwrap_or(value);
+    let mut digits = digits.chars().filter(|c| *c != '-');
+    digits.next().is_some_and(|first| first != '0' && digits.all(|digit| digit == first))
+}
+
+/// Lines of a list that are shown; who has more knows where they come from.
+const SHOWN: usize = 8;
+
+fn listed(f: &mut fmt::Formatter<'_>, name: &str, values: impl Iterator<Item = impl fmt::Display>) -> fmt::Result {
+    let mut more = 0;
+    for (position, value) in values.enumerate() {
+        match position {
+            0 => writeln!(f, "  {name:<13} {value}")?,
+            1..SHOWN => writeln!(f, "  {:<13} or {value}", "")?,
+            _ => more += 1,
+        }
+    }
+    if more > 0 {
+        writeln!(f, "  {:<13} or one of {more} more", "")?;
+    }
+    Ok(())
 }
 
 impl fmt::Display for AppraisalPolicy {
@@ -103,7 +207,11 @@ impl fmt::Display for AppraisalPolicy {
             writeln!(f, "  names         {}", self.names.join(", "))?;
         }
         writeln!(f, "  identity      {}", self.identity)?;
-        writeln!(f, "  measurements  {}", self.snp.measurements.len())?;
+        if self.snp.signer_suffices {
+            writeln!(f, "  measurement   whatever launch_identity signed")?;
+        }
+        listed(f, "measurement", self.snp.measurements.iter())?;
+        listed(f, "measurement", self.references.listed().map(|(digest, origin)| format!("{digest} ({origin})")))?;
         write!(f, "{}", self.references)?;
         writeln!(f, "  signed by     {}", keys.join(" or "))?;
         for csp in &self.snp.csp {
@@ -114,6 +222,7 @@ impl fmt::Display for AppraisalPolicy {
                 writeln!(f, "  {:<13} {floor}, each or above", product.name())?;
             }
         }
+        self.write_vtpm(f)?;
         if let Some(rules) = &self.event_log {
             for pattern in &rules.command_lines {
                 writeln!(f, "  command line  {}", pattern.to_string().escape_debug())?;
@@ -121,7 +230,9 @@ impl fmt::Display for AppraisalPolicy {
             if !rules.command_line_digests.is_empty() {
                 writeln!(f, "  command line  {} by digest", rules.command_line_digests.len())?;
             }
-            writeln!(f, "  kernels       {}", rules.kernel.len())?;
+            if !rules.kernel.is_empty() {
+                writeln!(f, "  kernel        {} by digest", rules.kernel.len())?;
+            }
         }
         for rule in &self.levels.wanted {
             writeln!(f, "  {:<13} {rule}, or above", rule.component.as_str())?;

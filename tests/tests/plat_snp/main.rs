@@ -1,4 +1,4 @@
-//! The attack catalogue of platforms.md §9, N01–N24, on a simulated guest, each by one change of a good case.
+//! Attacks N01 to N24 on a simulated guest, each by one change of a good case.
 //!
 //! Every test begins with a case that is accepted, shown by the same judge, and ends with the one finding that the change causes.
 //!

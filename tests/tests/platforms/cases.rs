@@ -1,5 +1,5 @@
-//! Deployments with everything that a user may hold of them: what platforms.md §8.6 says of each is the business of `rows`, and the best
-//! that each can show that of Table I.
+//! Deployments with everything that a user may hold of them: which levels each then shows is the business of `rows`, and the best
+//! that each can show that of `table_1`.
 
 use evident_tests::launch::Launched;
 use ratls::launch::Firmware as Ovmf;

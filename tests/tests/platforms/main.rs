@@ -15,8 +15,8 @@
 //! direct    SNPGuard and microCVM: the launch digest, computed from files
 //! held      files and a policy beside them         booted  rules about what an emulated guest boots
 //! cases     each deployment with everything that its user may hold
-//! judged    what the client makes of it               rows  which is the worked results of the level engine
-//! table_1   and, of each deployment at its best, Table I of the paper
+//! judged    what the client makes of it               rows  what the table of levels then says
+//! table_1   and each deployment at its best (docs/table-1.md)
 //! ```
 //!
 //! Every refusal is one change of what [`accepted`] shows. A guest looks at its own evidence when it starts, and what it would refuse it

@@ -1,4 +1,4 @@
-//! Every deployment of the paper against every attack, as one table: what happens, or why the attack does not exist there.
+//! Every deployment of docs/table-1.md against every attack, as one table: what happens, or why the attack does not exist there.
 //!
 //! SNPGuard and a microCVM have no TPM: everything is in the launch digest, so that takes the place of a register, and the report that of
 //! the quote. Each cell is one change of the guest in the first column, which is accepted.
@@ -211,7 +211,7 @@ async fn each_attack_is_refused_on_each_deployment_or_does_not_exist_there() {
         for (attack, cell) in ATTACKS.into_iter().zip(cells) {
             match cell {
                 Accepted => assert_eq!(row.under(attack).await, Ok(()), "{place:?}, {attack:?}"),
-                // Without the proof by CRED there is nothing that a swapped key could fail (decision 17).
+                // Without the proof by CRED there is nothing that a swapped key could fail.
                 Refused("T_AK_PROOF") if !policies::proves_aks() => {}
                 Refused(id) => {
                     let reasons = row.under(attack).await.expect_err("a refusal");

@@ -60,7 +60,7 @@ fn booted(deployment: Deployment) -> String {
     )
 }
 
-/// The client of this build can ask for the proof of an SVSM's AK; with ring it cannot, and says that the key is unproven (decision 17).
+/// The client of this build can ask for the proof of an SVSM's AK; with ring it cannot, and says that the key is unproven.
 pub(crate) fn proves_aks() -> bool {
     ratls::crypto::BACKEND != "ring"
 }

@@ -1,4 +1,4 @@
-//! Table I of the paper: six deployments, emulated, each with the most that its user can hold of it. SIMULATED, PROVES NOTHING.
+//! docs/table-1.md: six deployments, emulated, each with the most that its user can hold of it. SIMULATED, PROVES NOTHING.
 //!
 //! Each row is what our client makes of one connection to a guest that serves. The same three files come out each time: digests and names
 //! stand in them, and no key, time or address.
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cases::{self, Case};
 
-/// One deployment: the paper's name for it, and what the user holds.
+/// One deployment: its name, and what the user holds.
 struct Deployed {
     name: &'static str,
     held: &'static str,

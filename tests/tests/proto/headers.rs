@@ -116,7 +116,7 @@ fn proto_h1_h2_the_client_proxy_sets_its_verdict_where_it_parses_http_and_only_t
     assert!(seen.by_client.contains("evidently: mine") && seen.by_upstream.contains("x-evidence: mine"), "{answer}");
     assert!(seen.by_upstream.ends_with("x-sum: 1\r\n\r\n"), "other trailers pass: {answer}");
 
-    // CONNECT and the port map: tunnels, whose bytes are the application's (decision 14).
+    // CONNECT and the port map: tunnels, whose bytes are the application's.
     let connect = "CONNECT llm.example:80 HTTP/1.1\r\nHost: llm.example:80\r\n\r\n";
     for answer in
         [exchange(client.http_proxy(), &[connect, &request("/")]), exchange(client.listen(), &[&request("/")])]

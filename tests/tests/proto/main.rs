@@ -1,4 +1,4 @@
-//! What must be refused, as protocol.md §11 lists it, each by one change of something that works, and seen from both ends.
+//! What a relay, a liar, a slow or a silent peer tries and must be refused, each by one change of something that works, and seen from both ends.
 //!
 //! ```text
 //! genuine      a guest in this process, whose key a test may steal and whose device it holds

@@ -1,5 +1,5 @@
 //! One connection for many tunnels, one after the other: nothing of one reaches another, and what is repeated on another
-//! connection had no effect on the first (decisions 3, 4 and 6 of docs/protocol.md).
+//! connection had no effect on the first (docs/protocol.md, "The client's side").
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -99,6 +99,9 @@ fn proto_p1_a_client_whose_configuration_leaves_something_open_does_not_start() 
         (format!("{guest}token_file = \"empty-token\"\n"), "token"),
         (format!("{guest}insecure = true\n"), "insecure"),
         (format!("{guest}client_key = \"key.pem\"\n"), "client_certificate"),
+        (format!("{guest}client_certificate = \"no.pem\"\nclient_key = \"no.pem\"\n"), "guest.client_certificate: "),
+        (format!("{guest}client_certificate = \"root.pem\"\nclient_key = \"no.pem\"\n"), "guest.client_key: "),
+        (format!("{guest}client_certificate = \"root.pem\"\nclient_key = \"root.pem\"\n"), "guest.client_key: "),
         (format!("{guest}[limits]\nattest = \"0s\"\n"), "attest"),
         (format!("{guest}[limits]\nattest = 20\n"), "attest"),
     ] {

@@ -1,7 +1,7 @@
 //! A TCP relay that delays each direction by half a round-trip time, for machines without netem.
 //!
 //! Bytes keep their order and arrive half a round trip after they were sent, however many are under way. The TCP connect
-//! itself is not delayed: the figure counts from the ClientHello (decision 24), and one with connect is one RTT more.
+//! itself is not delayed: the figure counts from the ClientHello, and one with connect is one RTT more.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};

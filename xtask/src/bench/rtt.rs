@@ -1,4 +1,4 @@
-//! From ClientHello to the first application byte at the upstream (decision 24): a port map, one handshake at a time, at
+//! From ClientHello to the first application byte at the upstream: a port map, one handshake at a time, at
 //! least 100 ms apart, an established TCP connection to start from, over a relay that delays.
 
 use std::io::{Read, Write};

@@ -1,6 +1,6 @@
 //! What a request to the proxy port asks for (RFC 9112 §3.2): a tunnel, something to forward, or nothing that we do.
 //!
-//! Origin-form is refused (decision 19): it is what a browser sends to a port it takes for a server, and a page from
+//! Origin-form is refused: it is what a browser sends to a port it takes for a server, and a page from
 //! elsewhere could make it do so.
 
 use http::header::HOST;

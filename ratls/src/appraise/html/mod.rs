@@ -187,7 +187,8 @@ fn findings(findings: &[Finding]) -> String {
 }
 
 fn seen(result: &AttestationResult) -> String {
-    let rows = result.seen();
+    let mut rows = result.seen();
+    rows.extend(result.policy_digest().map(|digest| ("policy", format!("sha256 {digest}"))));
     if rows.is_empty() {
         return String::new();
     }

@@ -113,6 +113,12 @@ impl References {
         launch.or_else(|| listed().map(|d| LaunchAnswer::Digest(d.origin)))
     }
 
+    /// Launch digests that the policy names, and the word for whose they are.
+    pub(super) fn listed(&self) -> impl Iterator<Item = (&Measurement, &'static str)> {
+        let word = |origin| ORIGINS.iter().find(|(_, known)| *known == origin).map_or("own", |(word, _)| word);
+        self.digests.iter().flat_map(move |digest| digest.measurements.iter().map(move |m| (m, word(digest.origin))))
+    }
+
     /// The launch digests that would be accepted.
     pub(crate) fn accepted_launches(&self) -> Vec<Measurement> {
         let recomputed = self.launches.iter().flat_map(LaunchReference::digests);

@@ -69,7 +69,7 @@ async fn row_03_aws_without_a_document_and_with_an_ak_of_the_guests_own() {
     assert!(whose_connection(judged.live.levels()).ends_with("nothing here shows which software."));
 }
 
-/// platforms.md §1.4: behind genuine firmware a host can start a system of its own.
+/// Behind genuine firmware a host can start a system of its own.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_inspect_says_of_aws_does_not_claim_the_system_from_the_amd_sp_alone() {
     for case in [cases::aws_rebuilt(), cases::aws_distribution()] {

@@ -13,7 +13,7 @@ async fn row_04_azure_below_a_paravisor_that_takes_no_data_of_the_guest() {
     judged.prints("✗ ✓ | L0 | L0 | L0 | L0").refused_by(&[]);
     assert!(judged.why(Component::Firmware).contains("(stale)"), "{}", judged.why(Component::Firmware));
 
-    // §8.5: who believes the cloud's vTPM sees what it says, under its own root, and no firmware.
+    // docs/levels.md, "Strict and relaxed": who believes the cloud's vTPM sees what it says, under its own root, and no firmware.
     let relaxed = guest
         .shows(&case, &format!("{}[levels]\nview = \"relaxed\"\nkernel = \"L3 vtpm\"\n", case.held.policy()))
         .await;

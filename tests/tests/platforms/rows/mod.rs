@@ -1,4 +1,4 @@
-//! The worked results of platforms.md §8.6, row by row: a guest of that deployment serves, our client judges what it shows under what its
+//! What docs/levels.md comes to, row by row: a guest of that deployment serves, our client judges what it shows under what its
 //! user holds, and the table is the row's. What the connection showed is saved as a bundle too, and judged again from the file.
 //!
 //! Each row fails where it must: one thing less in the user's hands or in the evidence, and the levels that rest on it fall.

@@ -1,4 +1,4 @@
-//! Table I, as it stands in docs/.
+//! docs/table-1, as it stands there.
 
 use evident_tests::binaries::workspace;
 
