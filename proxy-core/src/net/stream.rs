@@ -231,7 +231,10 @@ async fn connect_any(addr: &Addr, deadline: Instant) -> Result<LocalStream, Conn
         let left = u32::try_from(candidates.len() - tried).unwrap_or(u32::MAX);
         let share = deadline.saturating_duration_since(Instant::now()) / left;
         match tokio::time::timeout(share, TcpStream::connect(candidate)).await {
-            Ok(Ok(stream)) => return Ok(stream.into()),
+            Ok(Ok(stream)) => {
+                prepare_tcp(SockRef::from(&stream), candidate.ip());
+                return Ok(LocalStream::Tcp(stream));
+            }
             Ok(Err(e)) => failure = classify(addr, e),
             Err(_) => failure = ConnectError::TimedOut { addr: addr.clone() },
         }

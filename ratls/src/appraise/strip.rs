@@ -1,4 +1,4 @@
-//! The trust table for a terminal, laid out like Table I of the paper: one row per deployment, one column per root and component.
+//! The trust table for a terminal, one row per deployment, one column per root and component.
 //!
 //! Under it, in words, what is proven, by whom, and what is not: a reader who has never seen the table needs no more.
 
@@ -32,7 +32,7 @@ pub enum Signed {
 }
 
 impl Level {
-    /// The circle that the paper has for it.
+    /// Its circle.
     pub const fn glyph(self) -> char {
         match self {
             Level::L0 => '○',

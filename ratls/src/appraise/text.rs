@@ -49,7 +49,7 @@ impl Paint {
         self.with(code, &glyph.to_string())
     }
 
-    /// As in the paper: black for the AMD-SP, grey for the vTPM.
+    /// Black for the AMD-SP, grey for the vTPM.
     pub(super) fn level(self, anchor: Option<Root>, text: &str) -> String {
         match anchor {
             Some(Root::AmdSp) => self.with(Self::BOLD, text),

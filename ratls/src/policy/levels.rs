@@ -36,7 +36,7 @@ pub enum Level {
 /// Whether what a vTPM says is held down by the firmware that the AMD-SP measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum View {
-    /// A component is verified no better than what measured it, over all roots. The paper's semantics.
+    /// A component is verified no better than what measured it, over all roots.
     Strict,
     /// Who trusts the cloud's vTPM trusts its firmware too: rows under the vTPM are not held down by firmware under the
     /// AMD-SP. Asked for, and shown as what it is.

@@ -1,5 +1,5 @@
-//! The trust table as a picture: circles filled by a quarter per level, black under the AMD-SP and grey under the vTPM, as in
-//! Table I of the paper.
+//! The trust table as a picture: circles filled by a quarter per level, black under the AMD-SP and grey under the vTPM
+//! (docs/table-1.md shows one).
 //!
 //! Shape and text carry everything, so that it can be read without colour; the picture's label says it all in words.
 
