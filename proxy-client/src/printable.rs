@@ -1,11 +1,10 @@
 //! Names and texts of a peer must not write to the terminal, nor turn around what stands beside them.
 
-/// What controls or changes the direction of text becomes U+FFFD.
+use ratls::measured_boot::words::deceives;
+
+/// What controls or changes the direction of text becomes U+FFFD; the text keeps its length.
 pub(crate) fn printable(text: &str) -> String {
-    let shown = |c: char| {
-        !c.is_control() && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if shown(c) { c } else { '\u{FFFD}' }).collect()
+    text.chars().map(|c| if deceives(c) { '\u{FFFD}' } else { c }).collect()
 }
 
 #[cfg(test)]

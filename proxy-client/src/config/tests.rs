@@ -1,3 +1,5 @@
+//! From flags and a configuration file to what is served, and each mistake that is refused.
+
 use super::*;
 use std::fs;
 

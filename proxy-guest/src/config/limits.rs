@@ -26,7 +26,7 @@ pub struct Limits {
     /// How long an attested connection may wait for an OPEN. Announced in ATTEST.
     #[serde(rename = "pool_idle")]
     pub pool_idle_timeout: Period,
-    /// Silence in both directions of a tunnel or an ordinary connection; keepalive finds peers that vanished.
+    /// Silence in both directions of a tunnel or an ordinary connection; keepalive finds peers on other machines that vanished.
     #[serde(rename = "idle")]
     pub idle_timeout: Timeout,
     /// Age at which an attested connection ends, from its ClientHello.

@@ -1,3 +1,5 @@
+//! From flags and a configuration file to what is served, and each mistake that is refused.
+
 use super::*;
 use clap::Parser;
 use proxy_core::duration::{Period, Timeout};

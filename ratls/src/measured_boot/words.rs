@@ -22,6 +22,11 @@ pub struct Sentence {
 /// Longest text of a guest that is shown in full.
 const MAX_SHOWN: usize = 2_000;
 
+/// Whether it would control a terminal, be invisible, or turn around what stands beside it.
+pub fn deceives(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// A guest's text, made safe to show.
 pub fn shown(text: &str) -> String {
     let mut escaped = String::new();
@@ -31,11 +36,7 @@ pub fn shown(text: &str) -> String {
             break;
         }
         match c {
-            c if c.is_control()
-                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') =>
-            {
-                escaped.extend(c.escape_default());
-            }
+            c if deceives(c) => escaped.extend(c.escape_default()),
             c => escaped.push(c),
         }
     }
