@@ -1,25 +1,8 @@
 #![doc = include_str!("../README.md")]
-#![warn(clippy::unwrap_used)]
 
-// Tests inside use what tests outside share.
-#[cfg(test)]
-extern crate self as ratls;
-
-pub mod appraise;
-pub mod binding;
-pub mod bundle;
-pub mod bytes;
-pub mod cert;
-pub mod crypto;
-pub mod digest;
-pub mod endorsement;
-pub mod evidence;
-pub mod guid;
-pub mod launch;
-pub mod measured_boot;
-pub mod policy;
-pub mod reference;
-pub mod tcb;
-pub mod time;
-pub mod verify;
-pub mod wire;
+pub use ::appraise;
+pub use ::verify;
+pub use appraise::policy;
+pub use formats::{binding, bytes, crypto, digest, evidence, guid, tcb, time, wire};
+pub use measure::{launch, measured_boot, reference};
+pub use verify::{bundle, cert, endorsement};

@@ -54,7 +54,7 @@ async fn proto_m5_refuses_data_of_an_application_that_imitates_a_channel() {
 fn proto_m6_the_tests_that_nothing_can_be_inserted_by_hash_are_there() {
     // They are examples that must not compile, and run with the documentation's tests.
     let read = |path: &str| std::fs::read_to_string(evident_tests::binaries::workspace().join(path)).unwrap();
-    assert_eq!(read("ratls/src/binding/leaf.rs").matches("```compile_fail").count(), 2);
+    assert_eq!(read("ratls/formats/src/binding/leaf.rs").matches("```compile_fail").count(), 2);
     assert_eq!(read("attester/src/batcher/mod.rs").matches("```compile_fail,E0308").count(), 2);
 }
 

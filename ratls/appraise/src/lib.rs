@@ -1,0 +1,106 @@
+//! Appraisal: is verified evidence what the policy accepts? All findings are returned, never only the first.
+//!
+//! ```text
+//! policy     the TOML file --> AppraisalPolicy
+//! guest      connection, statement, configuration   --.
+//! snp        the report                              --|
+//! tpm        the vTPM: who vouches, what it holds    --+--> findings --> AttestationResult --> AcceptedResult
+//! cloud      what each platform adds                 --|
+//! event_log  what was booted, by log and registers   --|
+//! identity   the identity rule                       --'
+//! claims     evidence and references --> levels --> tables --> demand: what the policy asks of them
+//! strip, text, json, html    the same for a terminal, for programs, for a browser
+//! ```
+//!
+//! Assumes that its evidence was verified, which the type says. RFC 9334, sections 8.4 and 8.5.
+
+#![warn(clippy::unwrap_used)]
+
+mod claims;
+mod cloud;
+mod demand;
+mod event_log;
+mod finding;
+mod guest;
+pub mod html;
+mod identity;
+mod json;
+mod judge;
+mod launch;
+pub mod levels;
+mod platform_json;
+mod platform_words;
+pub mod policy;
+mod result;
+mod snp;
+mod strip;
+mod tables;
+mod text;
+mod tpm;
+
+pub use cloud::is_gce_pcr0_of_snp;
+pub use event_log::{Pin, Pins};
+pub use finding::{Finding, Severity};
+pub use identity::Identity;
+pub use result::{AcceptedResult, AttestationResult, Stage, Verdict};
+pub use strip::{MEANING, Signed, summary, whose_connection};
+pub use tables::level_words;
+pub use text::{Paint, SIMULATED};
+
+use crate::policy::{AppraisalPolicy, ImageReference};
+use judge::Judge;
+use tables::Tables;
+use verify::{Channel, VerifiedEvidence, VerifiedFiles, VerifiedPieces};
+
+/// Appraises evidence. Without a policy the verdict is `authentic`, unless a live connection shows what no policy can
+/// excuse: a debuggable guest, a migration agent, another VMPL than 0, or a simulator's root.
+pub fn appraise(policy: Option<&AppraisalPolicy>, evidence: VerifiedEvidence) -> AttestationResult {
+    let mut judge = Judge::new(policy, evidence.channel());
+    guest::always(&mut judge, &evidence);
+    snp::always(&mut judge, evidence.report());
+    tpm::always(&mut judge, &evidence);
+    cloud::always(&mut judge, &evidence);
+    let mut identity = Identity::None;
+    if let Some(policy) = policy {
+        guest::under_policy(&mut judge, policy, &evidence);
+        snp::under_policy(&mut judge, policy, &evidence);
+        tpm::under_policy(&mut judge, policy, &evidence);
+        cloud::under_policy(&mut judge, policy, &evidence);
+        identity = identity::appraise(&mut judge, policy.identity(), &evidence);
+    }
+    let rules = policy.and_then(AppraisalPolicy::event_log);
+    let images: Vec<_> = policy.iter().flat_map(|p| p.references().images()).map(ImageReference::expected).collect();
+    let held = event_log::Held {
+        files: policy.and_then(|policy| policy.references().boot()),
+        images: &images,
+        rebuilds: policy.map_or(&[], |policy| policy.references().rebuilds()),
+    };
+    let covered = event_log::appraise(&mut judge, rules, held, event_log::records(&evidence));
+    let view = policy.map_or(levels::View::Strict, |policy| policy.levels().view);
+    let inputs = claims::inputs(policy, &evidence, judge.findings(), covered);
+    let tables = Tables::of(&inputs, view, evidence.channel());
+    let demanded = tables.demanded(evidence.channel());
+    demand::contradictions(&mut judge, demanded);
+    if let Some(policy) = policy {
+        demand::wanted(&mut judge, policy, demanded);
+    }
+    AttestationResult::judged(policy, evidence, identity, tables, judge.into_findings())
+}
+
+/// Appraises what came in files. Pieces without a report are never accepted: there is no guest.
+pub fn appraise_files(policy: Option<&AppraisalPolicy>, files: VerifiedFiles) -> AttestationResult {
+    match files {
+        VerifiedFiles::Guest(evidence) => appraise(policy, *evidence),
+        VerifiedFiles::Pieces(pieces) => appraise_pieces(policy, *pieces),
+    }
+}
+
+fn appraise_pieces(policy: Option<&AppraisalPolicy>, pieces: VerifiedPieces) -> AttestationResult {
+    let mut judge = Judge::new(policy, Channel::None);
+    guest::of_files(&mut judge, pieces.simulated());
+    tpm::alone(&mut judge, &pieces);
+    if let (Some(policy), Some(tpm)) = (policy, pieces.tpm()) {
+        tpm::registers(&mut judge, policy, tpm);
+    }
+    AttestationResult::of_pieces(policy, pieces, judge.into_findings())
+}

@@ -1,0 +1,137 @@
+//! The trust table of one result: as it is, as it would be if the evidence had been asked for now, and, where
+//! the policy asks for it, in the relaxed view.
+
+use serde_json::{Value, json};
+
+use super::levels::{Cell, Component, Inputs, Levels, Row, View, judge};
+use super::result::AttestationResult;
+use verify::{Channel, Root};
+
+#[derive(Debug)]
+pub(super) struct Tables {
+    now: Levels,
+    if_fresh: Levels,
+    relaxed: Option<Levels>,
+}
+
+impl Tables {
+    /// `channel` tells whether the evidence can be fresh at all: of a file only the second table says anything, and the relaxed
+    /// view is made of that one.
+    pub(super) fn of(inputs: &Inputs, view: View, channel: Channel) -> Tables {
+        let fresh = inputs.if_fresh();
+        let relaxed = if channel == Channel::None { &fresh } else { inputs };
+        Tables {
+            now: judge(inputs, View::Strict),
+            if_fresh: judge(&fresh, View::Strict),
+            relaxed: (view == View::Relaxed).then(|| judge(relaxed, View::Relaxed)),
+        }
+    }
+
+    /// The table that a policy's demands are about. A file is never fresh, so there they are about what it would show if it were.
+    pub(super) fn demanded(&self, channel: Channel) -> &Levels {
+        self.relaxed.as_ref().unwrap_or(self.telling(channel))
+    }
+
+    fn telling(&self, channel: Channel) -> &Levels {
+        if channel == Channel::None { &self.if_fresh } else { &self.now }
+    }
+}
+
+impl AttestationResult {
+    /// The trust table: what was verified, how well, and in whose root.
+    pub fn levels(&self) -> &Levels {
+        &self.tables.now
+    }
+    /// The table if the same evidence had been asked for now, over this connection: what a file can say.
+    pub fn levels_if_fresh(&self) -> &Levels {
+        &self.tables.if_fresh
+    }
+    /// The relaxed view, where the policy asks for it.
+    pub fn levels_relaxed(&self) -> Option<&Levels> {
+        self.tables.relaxed.as_ref()
+    }
+
+    /// The table that says something: of a file the one that ignores its age.
+    pub(super) fn telling_levels(&self) -> &Levels {
+        self.tables.telling(self.channel)
+    }
+
+    /// The tables to show under each other, with what each is called; the name is empty where there is one alone.
+    pub fn table_rows(&self) -> Vec<(&'static str, &Levels)> {
+        let mut rows = vec![("now", self.levels())];
+        if self.levels() != self.levels_if_fresh() {
+            rows.push(("if fresh", self.levels_if_fresh()));
+        }
+        if let Some(relaxed) = self.levels_relaxed() {
+            rows.push(("relaxed", relaxed));
+        }
+        if let [(name, _)] = &mut rows[..] {
+            *name = "";
+        }
+        rows
+    }
+
+    /// `levels` of the JSON alone.
+    pub fn levels_json(&self) -> Value {
+        to_json(self.levels())
+    }
+
+    /// The table in words, for headers and logs.
+    pub fn level_words(&self) -> String {
+        level_words(self.levels())
+    }
+}
+
+/// `amd_sp=ok, vtpm=absent, firmware=2;amd-sp, boot=0, …`: a dictionary of RFC 8941, in the order of the table.
+pub fn level_words(levels: &Levels) -> String {
+    let mut words = vec![format!("amd_sp={}", levels.amd_sp().as_str()), format!("vtpm={}", levels.vtpm().as_str())];
+    for cell in levels.cells() {
+        let anchor = cell.anchor().map_or(String::new(), |root| format!(";{}", root.as_str()));
+        words.push(format!("{}={}{anchor}", cell.component().as_str(), cell.level().number()));
+    }
+    words.join(", ")
+}
+
+/// The contract of the command line's JSON, and beside it the proof objects.
+pub(super) fn to_json(levels: &Levels) -> Value {
+    let row = |row: Row| row.as_str();
+    let cell = |component| cell(levels.cell(component));
+    json!({
+        "view": levels.view().as_str(),
+        "amd_sp": row(levels.amd_sp()),
+        "vtpm": row(levels.vtpm()),
+        "firmware": cell(Component::Firmware),
+        "boot": cell(Component::Boot),
+        "kernel": cell(Component::Kernel),
+        "userspace": cell(Component::Userspace),
+    })
+}
+
+fn cell(cell: &Cell) -> Value {
+    let mut value = json!({
+        "level": cell.level().number(),
+        "anchor": cell.anchor().map_or("none", Root::as_str),
+        "why": cell.why(),
+    });
+    if let Some((measurer, _)) = cell.held_down_by() {
+        value["own_level"] = cell.own_level().number().into();
+        value["held_down_by"] = measurer.as_str().into();
+    }
+    if let Some(proof) = cell.proof() {
+        let files: Vec<_> = proof
+            .in_hand()
+            .iter()
+            .map(|file| json!({"part": file.part.as_str(), "name": file.name, "sha256": file.sha256}))
+            .collect();
+        value["proof"] = json!({"recipe": proof.recipe(), "files": files});
+    }
+    if let Some(source) = cell.source() {
+        let rebuilds: Vec<_> = source
+            .rebuilds()
+            .iter()
+            .map(|rebuild| json!({"sha256": rebuild.sha256(), "source": rebuild.source(), "by": rebuild.by()}))
+            .collect();
+        value["proof"]["rebuilds"] = rebuilds.into();
+    }
+    value
+}

@@ -1,0 +1,164 @@
+//! Larger items beside an ATTEST, after they came: an event log, an IMA list, an endorsement of the firmware, the settings.
+//!
+//! A part is what the ATTEST lists, by its hash. That alone makes nothing true. The event log and the settings are those of the
+//! statement, the endorsement is signed by its maker, and an IMA list is as good as register 10 confirms it. How a log fits
+//! the registers is appraisal's to see: registers that the system goes on extending differ from it rightly.
+
+use std::sync::Arc;
+
+use crate::endorsement::TrustAnchors;
+use crate::endorsement::gce_firmware::{GceFirmwareRefusal, VerifiedGceEndorsement, verify_gce_endorsement};
+use crate::evidence::VerifiedEvidence;
+use formats::crypto::sha256;
+use formats::digest::Sha256Digest;
+use formats::evidence::event_log::{EventLog, EventLogError};
+use formats::evidence::ima::{ImaError, ImaList};
+use formats::time::UnixTime;
+use formats::wire::attest::part;
+use measure::measured_boot::ReadLog;
+
+/// An item that was read, whoever sent it. Cheap to clone, and good for every connection whose ATTEST lists it.
+#[derive(Clone, Debug)]
+pub struct Part {
+    name: String,
+    digest: Sha256Digest,
+    bytes: Arc<[u8]>,
+    content: Content,
+}
+
+#[derive(Clone, Debug)]
+enum Content {
+    EventLog(Arc<ReadLog>),
+    ImaList(Arc<ImaList>),
+    /// Read with the roots at hand.
+    GceEndorsement,
+    /// Of a later version, or only to be shown.
+    Opaque,
+}
+
+/// Why an item is not what it was listed as.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PartRefusal {
+    #[error("the ATTEST lists no part {name:?} with this digest")]
+    NotListed { name: String },
+    #[error("the settings do not have the digest that the statement names")]
+    Settings,
+    #[error(transparent)]
+    EventLog(#[from] EventLogError),
+    #[error(transparent)]
+    ImaList(#[from] ImaError),
+    #[error("the endorsement of the firmware is refused")]
+    GceEndorsement(#[from] GceFirmwareRefusal),
+}
+
+impl PartRefusal {
+    /// The check that failed. Stable: programs and tests use it.
+    pub fn id(&self) -> &'static str {
+        match self {
+            PartRefusal::NotListed { .. } => "B_PART",
+            PartRefusal::Settings => "B_SETTINGS",
+            PartRefusal::EventLog(error) => error.id(),
+            PartRefusal::ImaList(error) => error.id(),
+            PartRefusal::GceEndorsement(error) => error.id(),
+        }
+    }
+}
+
+impl Part {
+    /// Reads what was listed under this name. The name says how; the digest is computed here.
+    pub fn read(name: &str, bytes: impl Into<Arc<[u8]>>) -> Result<Self, PartRefusal> {
+        let bytes: Arc<[u8]> = bytes.into();
+        let digest = sha256(&[&bytes]);
+        let content = match name {
+            part::EVENT_LOG => Content::EventLog(Arc::new(ReadLog::parse(&bytes)?)),
+            part::IMA_LOG => Content::ImaList(Arc::new(ImaList::parse(&bytes)?)),
+            part::GCE_ENDORSEMENT => Content::GceEndorsement,
+            _ => Content::Opaque,
+        };
+        Ok(Part { name: name.to_owned(), digest, bytes, content })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+    pub fn digest(&self) -> &Sha256Digest {
+        &self.digest
+    }
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// What of the parts is known to belong to the evidence.
+#[derive(Debug, Default)]
+pub struct VerifiedParts {
+    event_log: Option<Arc<ReadLog>>,
+    ima_list: Option<Arc<ImaList>>,
+    gce_endorsement: Option<VerifiedGceEndorsement>,
+    settings: Option<Arc<[u8]>>,
+}
+
+impl VerifiedParts {
+    /// The firmware's event log: the one that the statement commits to.
+    pub fn event_log(&self) -> Option<&EventLog> {
+        self.event_log.as_deref().map(ReadLog::log)
+    }
+    /// The same with what was computed of it.
+    pub fn read_log(&self) -> Option<&ReadLog> {
+        self.event_log.as_deref()
+    }
+    /// The kernel's measurement list. Nothing but register 10 says that it is this boot's.
+    pub fn ima_list(&self) -> Option<&ImaList> {
+        self.ima_list.as_deref()
+    }
+    /// Google's word about a firmware. Which one runs, the report says.
+    pub fn gce_endorsement(&self) -> Option<&VerifiedGceEndorsement> {
+        self.gce_endorsement.as_ref()
+    }
+    /// The settings behind the statement's `config`, deterministic CBOR.
+    pub fn settings(&self) -> Option<&[u8]> {
+        self.settings.as_deref()
+    }
+}
+
+impl VerifiedParts {
+    /// Adds an item of a file, which nothing lists. An endorsement that no root was named for refuses: it was given to be used.
+    pub(super) fn add_of_file(&mut self, part: &Part, anchors: &TrustAnchors, at: UnixTime) -> Result<(), PartRefusal> {
+        match &part.content {
+            Content::EventLog(log) => self.event_log = Some(log.clone()),
+            Content::ImaList(list) => self.ima_list = Some(list.clone()),
+            Content::GceEndorsement => self.gce_endorsement = Some(verify_gce_endorsement(&part.bytes, anchors, at)?),
+            Content::Opaque => {}
+        }
+        Ok(())
+    }
+}
+
+impl VerifiedEvidence {
+    /// Adds an item that the ATTEST lists. `anchors` are those that the evidence was verified with.
+    pub fn add_part(&mut self, part: &Part, anchors: &TrustAnchors) -> Result<(), PartRefusal> {
+        let is_listed = |info: &&formats::wire::attest::PartInfo| info.name == part.name && info.digest == part.digest;
+        if self.listed_parts().iter().find(is_listed).is_none() {
+            return Err(PartRefusal::NotListed { name: part.name.clone() });
+        }
+        match &part.content {
+            Content::EventLog(log) => self.parts_mut().event_log = Some(log.clone()),
+            Content::ImaList(list) => self.parts_mut().ima_list = Some(list.clone()),
+            Content::GceEndorsement => match verify_gce_endorsement(&part.bytes, anchors, self.at()) {
+                Ok(endorsement) => self.parts_mut().gce_endorsement = Some(endorsement),
+                // No root for it was named: then nobody wants to rest anything on it.
+                Err(GceFirmwareRefusal::NoRoot) => {}
+                Err(error) => return Err(error.into()),
+            },
+            Content::Opaque if part.name == part::SETTINGS => {
+                if self.statement().is_none_or(|statement| statement.config != part.digest) {
+                    return Err(PartRefusal::Settings);
+                }
+                self.parts_mut().settings = Some(part.bytes.clone());
+            }
+            Content::Opaque => {}
+        }
+        Ok(())
+    }
+}
