@@ -138,7 +138,7 @@ fn activate(tpm: &mut Patient, ak: u32, ek: u32, id_object: &[u8], encrypted_sec
 #[test]
 fn swtpm_finds_the_secret_for_its_own_ak_and_for_no_other_name() {
     if ratls::crypto::BACKEND == "ring" {
-        println!("skipped: the backend ring makes no credentials");
+        println!("skipped: swtpm_finds_the_secret_for_its_own_ak_and_for_no_other_name: ring makes no credentials");
         return;
     }
     let dir = tempfile::tempdir().unwrap();

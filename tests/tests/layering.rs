@@ -66,14 +66,6 @@ fn dependents() -> Result<BTreeMap<String, BTreeSet<String>>> {
     Ok(found)
 }
 
-fn deny_toml() -> Result<toml::Table> {
-    Ok(std::fs::read_to_string(workspace().join("deny.toml"))?.parse()?)
-}
-
-fn texts(value: Option<&toml::Value>) -> BTreeSet<String> {
-    value.and_then(toml::Value::as_array).into_iter().flatten().filter_map(|v| v.as_str()).map(str::to_owned).collect()
-}
-
 #[test]
 fn our_crates_depend_on_each_other_in_one_direction() -> Result<()> {
     let dependents = dependents()?;
@@ -123,76 +115,6 @@ fn the_client_links_no_device_and_no_release_links_the_simulator() -> Result<()>
     );
     ensure!(linked("evident-proxy", &["--features", "simulator"])?.contains("simulator"), "the feature adds nothing");
     Ok(())
-}
-
-#[test]
-fn bans_of_deny_toml_hold() -> Result<()> {
-    let (deny, dependents) = (deny_toml()?, dependents()?);
-    let bans = deny["bans"]["deny"].as_array().context("bans.deny")?;
-    ensure!(bans.len() > 10, "deny.toml bans hardly anything");
-    for ban in bans {
-        let name = ban["crate"].as_str().context("a ban names a crate")?;
-        let Some(seen) = dependents.get(name) else { continue };
-        let wrappers = texts(ban.get("wrappers"));
-        ensure!(!wrappers.is_empty(), "{name} is banned, and used by {seen:?}");
-        let foreign: Vec<_> = seen.difference(&wrappers).collect();
-        ensure!(foreign.is_empty(), "{foreign:?} may not depend on {name} (deny.toml)");
-    }
-    Ok(())
-}
-
-#[test]
-fn licences_are_those_of_deny_toml() -> Result<()> {
-    let deny = deny_toml()?;
-    let allowed = texts(deny["licenses"].get("allow"));
-    let exceptions = deny["licenses"]["exceptions"].as_array().context("licenses.exceptions")?;
-    let tree = cargo_tree(&["--workspace", "--all-features", "--prefix", "none", "--format", "{p}|{l}"])?;
-    for line in tree.lines().map(|line| line.trim_end_matches(" (*)")).filter(|line| !line.is_empty()) {
-        let (package, licence) = line.split_once('|').context("a line of cargo tree")?;
-        let name = package.split(' ').next().unwrap_or_default();
-        let mut allowed = allowed.clone();
-        for exception in exceptions.iter().filter(|e| e["crate"].as_str() == Some(name)) {
-            allowed.extend(texts(exception.get("allow")));
-        }
-        ensure!(is_allowed(licence, &allowed), "the licence of {name} is {licence:?} (deny.toml)");
-    }
-    Ok(())
-}
-
-/// An SPDX expression of AND, OR and parentheses (and the old `/` for OR) over allowed terms.
-fn is_allowed(expression: &str, allowed: &BTreeSet<String>) -> bool {
-    let mut at = String::from(expression).replace('/', " OR ").replace('(', "( ").replace(')', " )");
-    // Innermost parentheses first: what they come to takes their place.
-    while let Some(close) = at.find(')') {
-        let Some(open) = at[..close].rfind('(') else { return false };
-        let inner = if any_of(&at[open + 1..close], allowed) { "yes" } else { "no" };
-        at.replace_range(open..=close, inner);
-    }
-    any_of(&at, allowed)
-}
-
-fn any_of(expression: &str, allowed: &BTreeSet<String>) -> bool {
-    let holds = |term: &str| term.trim() == "yes" || allowed.contains(term.trim());
-    expression.split(" OR ").any(|all| all.split(" AND ").all(holds))
-}
-
-#[test]
-fn licence_expressions_are_read_as_spdx_means_them() {
-    let allowed: BTreeSet<String> = ["MIT".to_owned(), "ISC".to_owned()].into();
-    for (expression, wanted) in [
-        ("MIT", true),
-        ("GPL-3.0", false),
-        ("", false),
-        ("GPL-3.0 OR MIT", true),
-        ("GPL-3.0/MIT", true),
-        ("ISC AND MIT", true),
-        ("ISC AND GPL-3.0", false),
-        ("(GPL-3.0 OR ISC) AND MIT", true),
-        ("MIT AND (GPL-3.0 OR X)", false),
-        ("MIT WITH exception", false),
-    ] {
-        assert_eq!(is_allowed(expression, &allowed), wanted, "{expression}");
-    }
 }
 
 // ---- sources

@@ -1,4 +1,4 @@
-//! What the machine must have: a new enough Rust, commands from Debian packages, cargo-nextest.
+//! What the machine must have: a new enough Rust, commands from Debian packages, cargo-nextest, cargo-deny.
 //!
 //! Packages are judged by the command that they bring, so another distribution, or one's own build in /usr/local, will do.
 //! Installing is for root; anybody else is asked first, at a terminal, and otherwise told the command. Debian 12's own Rust
@@ -142,14 +142,19 @@ pub(crate) fn install_packages(wanted: &[Package]) -> Result<()> {
     }
 }
 
-pub(crate) fn install_nextest() -> Result<()> {
-    let there =
-        Command::new("cargo").args(["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
-    if there.is_ok_and(|status| status.success()) {
-        return Ok(());
+/// Installs the subcommands of cargo that the suite runs. No registry of wheels has a current build of either, so both
+/// are compiled once.
+pub(crate) fn install_tools() -> Result<()> {
+    for (subcommand, package) in [("nextest", "cargo-nextest"), ("deny", "cargo-deny")] {
+        let mut version = Command::new("cargo");
+        version.args([subcommand, "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+        if version.status().is_ok_and(|status| status.success()) {
+            continue;
+        }
+        eprintln!("installing {package} from crates.io (some minutes, once)");
+        run(Command::new("cargo").args(["install", "--locked", package]))?;
     }
-    eprintln!("installing cargo-nextest from crates.io (a few minutes, once)");
-    run(Command::new("cargo").args(["install", "--locked", "cargo-nextest"]))
+    Ok(())
 }
 
 /// Runs it with our own output; an error unless it succeeds.

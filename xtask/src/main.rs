@@ -4,10 +4,13 @@
 
 mod bench;
 mod demo;
+mod dependencies;
 mod kernel;
+mod leftovers;
 mod machine;
 mod python;
 mod scenario;
+mod skips;
 mod stages;
 mod suite;
 mod table_1;
@@ -27,17 +30,20 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what the tests and the demo need: Debian packages, cargo-nextest, a Python environment in the cache
+    /// Install what the tests and the demo need: Debian packages, cargo-nextest, cargo-deny, a Python environment in the cache
     Setup {
         /// Also build the LLM server of examples/inference, a quarter of an hour on two cores, into the cache
         #[arg(long)]
         llm: bool,
     },
-    /// Run formatting, lints and the whole test suite on both crypto backends
+    /// Run formatting, lints and all tests on both crypto backends
     Test {
         /// Only this backend
         #[arg(long, value_enum)]
         backend: Option<suite::Backend>,
+        /// The other suite: whatever boots machines, builds twice or installs packages
+        #[arg(long, conflicts_with = "backend")]
+        system: bool,
     },
     /// Show an application talking through the two proxies, and a tampered guest being refused. SIMULATED, PROVES NOTHING
     Demo {
@@ -75,12 +81,13 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Setup { llm } => {
             machine::install_packages(machine::FOR_TESTS)?;
-            machine::install_nextest()?;
+            machine::install_tools()?;
             kernel::fetch()?;
             python::environment(llm)?;
             Ok(())
         }
-        Task::Test { backend } => suite::run(backend),
+        Task::Test { system: true, .. } => suite::run_system(),
+        Task::Test { backend, system: false } => suite::run(backend),
         Task::Demo { platform } => demo::run(platform),
         Task::Table1 { out } => table_1::run(&out),
         Task::Bench { what } => bench::run(what),

@@ -10,7 +10,9 @@ const NOT_PROVEN: &str = "✓ ✗ | L4 amd | L0 | L0 | L0";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn row_13_e_vtpm_with_its_ak_proven_and_everything_rebuilt() {
     if !policies::proves_aks() {
-        println!("skipped: row_13: this backend cannot ask for the proof of an AK; row_14 is what it shows");
+        println!(
+            "skipped: row_13_e_vtpm_with_its_ak_proven_and_everything_rebuilt: this backend cannot ask for the proof of an AK; row_14 is what it shows"
+        );
         return;
     }
     let case = cases::svsm_rebuilt();

@@ -8,7 +8,7 @@ use crate::{policies, table_1};
 async fn table_1_in_the_documentation_is_what_the_command_makes() {
     if !policies::proves_aks() {
         println!(
-            "skipped: table_1: this backend cannot ask for the proof of an AK, so its row of the e-vTPM is another one"
+            "skipped: table_1_in_the_documentation_is_what_the_command_makes: this backend cannot ask for the proof of an AK, so its row of the e-vTPM is another one"
         );
         return;
     }
