@@ -4,7 +4,7 @@
 //! as the server's Finished is written, and rustls hands it to the connection's `KeyLog` then; from there on this object
 //! computes the same values. It is kept for the life of the connection and wiped at its end.
 
-use crate::binding::leaf::Bind32;
+use crate::binding::bind32::Bind32;
 use crate::crypto::{hmac_sha256, hmac_sha384, sha256, sha384};
 use zeroize::Zeroizing;
 

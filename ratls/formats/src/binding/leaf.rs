@@ -14,8 +14,9 @@
 //! let leaf = ratls::binding::ChannelLeaf { hash: ratls::binding::LeafHash::from_bytes([0; 32]) };
 //! ```
 
+use crate::binding::bind32::Bind32;
 use crate::binding::exporter::ExporterSecret;
-use crate::crypto::{constant_time_eq, sha256};
+use crate::crypto::sha256;
 use crate::digest::bytes_type;
 
 bytes_type!(
@@ -24,29 +25,6 @@ bytes_type!(
 bytes_type!(
     /// Hash of a leaf as it stands in the tree.
     LeafHash, 32);
-
-/// A value that only the two ends of one connection can compute. Not printable: it may stand in bundles and audit lines,
-/// nowhere else.
-#[derive(Clone, Copy)]
-pub struct Bind32([u8; 32]);
-
-impl Bind32 {
-    /// What the exporter of the connection gave, on either end.
-    pub const fn from_exporter(bytes: [u8; 32]) -> Self {
-        Bind32(bytes)
-    }
-    /// bind32 of a key leaf.
-    pub const ZERO: Bind32 = Bind32([0; 32]);
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl PartialEq for Bind32 {
-    fn eq(&self, other: &Self) -> bool {
-        constant_time_eq(&self.0, &other.0)
-    }
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -74,7 +52,7 @@ const LEAF_PREFIX: &[u8] = b"\x00EVIDENT-LEAF-v1\0";
 /// The leaf as the verifier recomputes it.
 pub fn leaf_hash(kind: LeafType, role: Role, spki: &SpkiDigest, bind: &Bind32) -> LeafHash {
     let tail = [kind as u8, role as u8];
-    LeafHash::from_bytes(*sha256(&[LEAF_PREFIX, &tail, spki.as_bytes(), &bind.0]).as_bytes())
+    LeafHash::from_bytes(*sha256(&[LEAF_PREFIX, &tail, spki.as_bytes(), bind.as_bytes()]).as_bytes())
 }
 
 /// The leaf of a live connection of this process.
@@ -114,12 +92,12 @@ mod tests {
 
     #[test]
     fn every_part_changes_the_leaf() {
-        let (spki, bind) = (SpkiDigest::from_bytes([1; 32]), Bind32([2; 32]));
+        let (spki, bind) = (SpkiDigest::from_bytes([1; 32]), Bind32::from_exporter([2; 32]));
         let leaf = leaf_hash(LeafType::ChannelInitial, Role::Server, &spki, &bind);
         assert_ne!(leaf, leaf_hash(LeafType::ChannelReattest, Role::Server, &spki, &bind));
         assert_ne!(leaf, leaf_hash(LeafType::ChannelInitial, Role::Client, &spki, &bind));
         assert_ne!(leaf, leaf_hash(LeafType::ChannelInitial, Role::Server, &SpkiDigest::from_bytes([9; 32]), &bind));
-        assert_ne!(leaf, leaf_hash(LeafType::ChannelInitial, Role::Server, &spki, &Bind32([9; 32])));
+        assert_ne!(leaf, leaf_hash(LeafType::ChannelInitial, Role::Server, &spki, &Bind32::from_exporter([9; 32])));
         let mut preimage = b"\x00EVIDENT-LEAF-v1\0\x01\x01".to_vec();
         preimage.extend([1; 32]);
         preimage.extend([2; 32]);

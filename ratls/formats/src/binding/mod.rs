@@ -7,14 +7,16 @@
 //! Written once and used by both sides: the guest walks it from left to right, the verifier recomputes it and compares
 //! with the bytes that the hardware signed. Even a batch of one connection goes through all of it.
 
+mod bind32;
 pub mod binder;
 pub mod exporter;
 pub mod leaf;
 pub mod merkle;
 pub mod statement;
 
+pub use bind32::Bind32;
 pub use binder::{Binder, binder, quote_binder};
 pub use exporter::ExporterSecret;
-pub use leaf::{Bind32, ChannelLeaf, KeyLeaf, LeafHash, LeafType, Role, SpkiDigest};
+pub use leaf::{ChannelLeaf, KeyLeaf, LeafHash, LeafType, Role, SpkiDigest};
 pub use merkle::{MAX_LEAVES, Root, Sibling, Tree};
 pub use statement::{Profile, Purpose, Statement, StatementError, UpstreamScope};

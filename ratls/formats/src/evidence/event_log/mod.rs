@@ -32,11 +32,6 @@ pub struct EventLog {
 }
 
 impl EventLog {
-    /// Reads a log as the kernel's `binary_bios_measurements` has it. Refuses what is not read to the last byte.
-    pub fn parse(bytes: &[u8]) -> Result<EventLog, EventLogError> {
-        parse::parse(bytes)
-    }
-
     /// All events after the header, in the order of the log.
     pub fn events(&self) -> &[Event] {
         &self.events

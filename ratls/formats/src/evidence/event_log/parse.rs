@@ -68,32 +68,35 @@ struct Algorithm {
     size: usize,
 }
 
-pub(super) fn parse(bytes: &[u8]) -> Result<EventLog, EventLogError> {
-    if bytes.len() > MAX_LOG {
-        return Err(EventLogError::TooLong { seen: bytes.len() });
-    }
-    let mut reader = Reader::new(bytes);
-    let algorithms = header(&mut reader)?;
-    let banks: Vec<Bank> = algorithms.iter().filter_map(|a| Bank::from_algorithm(a.id)).collect();
-    if banks.is_empty() {
-        return Err(EventLogError::Sha1);
-    }
-    let mut events = Vec::new();
-    while reader.left() > 0 {
-        let offset = reader.offset();
-        let pcr = reader.u32_le()?;
-        if pcr == u32::MAX {
-            if reader.remaining().iter().any(|byte| *byte != 0xFF) {
-                return Err(EventLogError::Padding { offset });
+impl EventLog {
+    /// Reads a log as the kernel's `binary_bios_measurements` has it. Refuses what is not read to the last byte.
+    pub fn parse(bytes: &[u8]) -> Result<EventLog, EventLogError> {
+        if bytes.len() > MAX_LOG {
+            return Err(EventLogError::TooLong { seen: bytes.len() });
+        }
+        let mut reader = Reader::new(bytes);
+        let algorithms = header(&mut reader)?;
+        let banks: Vec<Bank> = algorithms.iter().filter_map(|a| Bank::from_algorithm(a.id)).collect();
+        if banks.is_empty() {
+            return Err(EventLogError::Sha1);
+        }
+        let mut events = Vec::new();
+        while reader.left() > 0 {
+            let offset = reader.offset();
+            let pcr = reader.u32_le()?;
+            if pcr == u32::MAX {
+                if reader.remaining().iter().any(|byte| *byte != 0xFF) {
+                    return Err(EventLogError::Padding { offset });
+                }
+                break;
             }
-            break;
+            if events.len() == MAX_EVENTS {
+                return Err(EventLogError::TooManyEvents);
+            }
+            events.push(event(&mut reader, events.len() + 1, pcr, &algorithms)?);
         }
-        if events.len() == MAX_EVENTS {
-            return Err(EventLogError::TooManyEvents);
-        }
-        events.push(event(&mut reader, events.len() + 1, pcr, &algorithms)?);
+        Ok(EventLog { events, banks })
     }
-    Ok(EventLog { events, banks })
 }
 
 /// TCG_PCClientPCREvent with TCG_EfiSpecIdEvent as its data.

@@ -29,12 +29,6 @@ pub struct ImaList {
 }
 
 impl ImaList {
-    /// Reads a list as `binary_runtime_measurements` has it, or `…_sha1`, `…_sha256`, `…_sha384`: the length of its hashes is
-    /// seen from the first record.
-    pub fn parse(bytes: &[u8]) -> Result<ImaList, ImaError> {
-        parse::parse(bytes)
-    }
-
     /// All entries sent, whether or not the quote confirms them.
     pub fn entries(&self) -> &[ImaEntry] {
         &self.entries

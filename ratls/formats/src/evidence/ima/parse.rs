@@ -40,20 +40,24 @@ impl ImaError {
     }
 }
 
-pub(super) fn parse(bytes: &[u8]) -> Result<ImaList, ImaError> {
-    if bytes.len() > MAX_IMA_LIST {
-        return Err(ImaError::TooLong { seen: bytes.len() });
-    }
-    let mut reader = Reader::new(bytes);
-    let hash_len = hash_length(bytes)?;
-    let mut entries = Vec::new();
-    while reader.left() > 0 {
-        if entries.len() == MAX_ENTRIES {
-            return Err(ImaError::TooManyEntries);
+impl ImaList {
+    /// Reads a list as `binary_runtime_measurements` has it, or `…_sha1`, `…_sha256`, `…_sha384`: the length of its hashes is
+    /// seen from the first record.
+    pub fn parse(bytes: &[u8]) -> Result<ImaList, ImaError> {
+        if bytes.len() > MAX_IMA_LIST {
+            return Err(ImaError::TooLong { seen: bytes.len() });
         }
-        entries.push(entry(&mut reader, entries.len(), hash_len)?);
+        let mut reader = Reader::new(bytes);
+        let hash_len = hash_length(bytes)?;
+        let mut entries = Vec::new();
+        while reader.left() > 0 {
+            if entries.len() == MAX_ENTRIES {
+                return Err(ImaError::TooManyEntries);
+            }
+            entries.push(entry(&mut reader, entries.len(), hash_len)?);
+        }
+        Ok(ImaList { entries, hash_len })
     }
-    Ok(ImaList { entries, hash_len })
 }
 
 /// A list does not say how long its hashes are. The first record does, since its template's name stands behind the hash; an empty

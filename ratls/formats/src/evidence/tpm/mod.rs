@@ -12,6 +12,7 @@
 pub mod attest;
 pub mod pcr;
 pub mod public;
+mod scheme;
 pub mod signature;
 
 pub use attest::{AttestError, Clock, Quoted};

@@ -281,7 +281,7 @@ fn symmetric(r: &mut Reader<'_>) -> Result<(), PublicError> {
 }
 
 fn scheme(r: &mut Reader<'_>) -> Result<Option<SigningScheme>, PublicError> {
-    use super::signature::{ECDSA, RSAPSS, RSASSA};
+    use super::scheme::{ECDSA, RSAPSS, RSASSA};
     match r.u16_be()? {
         NULL | RSAES => Ok(None),
         algorithm @ (RSASSA | RSAPSS | ECDSA) => {

@@ -1,13 +1,10 @@
 //! TPMT_SIGNATURE (Part 2, 11.3.4), and the bare forms in which tools store the same signature.
 
 use super::public::Key;
+use super::scheme::{ECDSA, RSAPSS, RSASSA};
 use super::{Hash, HashError, MAX_STRUCTURE, StructureError, sized};
 use crate::bytes::{ReadError, Reader};
 
-/// TPM_ALG_IDs of signature schemes (TCG Algorithm Registry).
-pub(super) const RSASSA: u16 = 0x0014;
-pub(super) const RSAPSS: u16 = 0x0016;
-pub(super) const ECDSA: u16 = 0x0018;
 /// Largest RSA signature (4096 bit), and largest coordinate (P-521, which is then refused by name and not by length).
 const MAX_RSA: usize = 512;
 const MAX_COORDINATE: usize = 66;

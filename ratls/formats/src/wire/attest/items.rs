@@ -1,6 +1,5 @@
 //! Keys 8 and 9: endorsements that came along, and parts that can be asked for.
 
-use super::limit;
 use crate::digest::Sha256Digest;
 use crate::wire::cbor::{CborError, Decoder};
 use crate::wire::limits::{MAX_CERTIFICATE, MAX_CRL, MAX_MEDIA_TYPE, MAX_PART_TOTAL};
@@ -82,4 +81,8 @@ pub(super) fn part_info(d: &mut Decoder<'_>) -> Result<PartInfo, CborError> {
         (Some(name), Some(digest), Some(length), Some(media_type)) => Ok(PartInfo { name, digest, length, media_type }),
         _ => Err(CborError::Length { what: "part", wanted: 4, seen: count }),
     }
+}
+
+pub(super) fn limit(what: &'static str, seen: usize, limit: usize) -> CborError {
+    CborError::Limit { offset: 0, what, seen: seen as u64, limit: limit as u64 }
 }

@@ -11,6 +11,7 @@ pub use tpm::TpmEvidence;
 use super::cbor::{CborError, Decoder, Encoder};
 use super::limits::*;
 use crate::digest::bytes_type;
+use items::limit;
 
 bytes_type!(
     /// A hash on a path of the tree.
@@ -207,10 +208,6 @@ impl Fields {
             pool_idle_ms: self.pool_idle_ms.ok_or(missing(13))?,
         })
     }
-}
-
-fn limit(what: &'static str, seen: usize, limit: usize) -> CborError {
-    CborError::Limit { offset: 0, what, seen: seen as u64, limit: limit as u64 }
 }
 
 fn purpose(value: u64) -> Result<AttestPurpose, CborError> {
