@@ -8,6 +8,7 @@ use clap::Parser;
 use evident_client::cli::{Cli, Command};
 use evident_client::config::{Config, ConfigError};
 use evident_client::{dial, failed, inspect, run, tools};
+use proxy_core::console;
 
 const EXIT_USAGE: u8 = 2;
 const EXIT_FAILED: u8 = 4;
@@ -46,7 +47,7 @@ fn main() -> ExitCode {
 fn misconfigured(error: &ConfigError) -> ExitCode {
     let code = fail(EXIT_USAGE, error);
     if let Some(next) = error.next_step() {
-        eprintln!("{next}");
+        console::write_message(&next.to_string());
     }
     code
 }
@@ -59,6 +60,6 @@ fn block_on(future: impl Future<Output = ExitCode>) -> ExitCode {
 }
 
 fn fail(code: u8, error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    eprintln!("evident-client: {}", failed::chain(error));
+    console::write_message(&format!("evident-client: {}", failed::chain(error)));
     ExitCode::from(code)
 }

@@ -33,7 +33,7 @@ const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(config: Config) -> Result<ExitCode> {
-    telemetry::init(config.log_format, &config.log_level).context("cannot set up logging")?;
+    let _log = telemetry::init(config.log_format, &config.log_level).context("cannot set up logging")?;
     for caution in config.cautions() {
         tracing::warn!("{caution}");
     }

@@ -10,11 +10,13 @@
 #![warn(clippy::unwrap_used)]
 
 pub mod admin;
+pub mod console;
 pub mod duration;
 pub mod framing;
 pub mod headers;
 pub mod limits;
 pub mod link;
+pub mod log_writer;
 pub mod metrics;
 pub mod net;
 pub mod nofile;

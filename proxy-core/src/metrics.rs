@@ -5,13 +5,17 @@
 
 use std::time::Duration;
 
-use prometheus_client::encoding::text;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, text};
+use prometheus_client::metrics::counter::ConstCounter;
 pub use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::log_writer;
 
 type Label = (&'static str, &'static str);
 
@@ -63,6 +67,23 @@ pub enum Outcome {
 pub enum Direction {
     ToServer,
     ToClient,
+}
+
+/// Reads the count where it is kept: the log outlives any one [`Metrics`].
+#[derive(Debug)]
+struct LostLogLines;
+
+impl Collector for LostLogLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let lost = ConstCounter::new(log_writer::lost_lines());
+        let metric = encoder.encode_descriptor(
+            "lost_log_lines",
+            "Log lines that could not be written, or found the queue full",
+            None,
+            lost.metric_type(),
+        )?;
+        lost.encode(metric)
+    }
 }
 
 /// The reason of an accepted verdict.
@@ -119,6 +140,7 @@ impl Metrics {
         self.bytes_inward = bytes.get_or_create_owned(&[("direction", "to_server")]);
         self.bytes_outward = bytes.get_or_create_owned(&[("direction", "to_client")]);
         r.register_with_unit("relayed", "Application bytes relayed, by direction", Unit::Bytes, bytes);
+        r.register_collector(Box::new(LostLogLines));
         r.register("tunnels", "Tunnels opened", self.tunnels.clone());
         r.register("open_tunnels", "Tunnels open now", self.open_tunnels.clone());
         self

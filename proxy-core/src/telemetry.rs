@@ -1,11 +1,12 @@
 //! Logs: one event per decision, to standard error, as text or as JSON lines.
 //!
 //! What must never be in them (keys, exporter values, tokens, bodies, whole headers) is the callers' duty; there is no
-//! filter here that would catch it.
+//! filter here that would catch it. How lines get out without holding anybody up is [`log_writer`]'s question.
 
 use std::io::IsTerminal;
 use std::str::FromStr;
 
+use crate::log_writer::{self, LogGuard};
 use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
@@ -60,18 +61,21 @@ impl TryFrom<String> for Level {
 }
 
 /// Sends the events of this process to standard error from now on. `RUST_LOG`, where set, takes the place of `level`;
-/// a value of it that makes no sense is an error rather than silence.
-pub fn init(format: Format, level: &Level) -> Result<(), TelemetryError> {
+/// a value of it that makes no sense is an error rather than silence. The guard belongs to the program's last scope.
+pub fn init(format: Format, level: &Level) -> Result<LogGuard, TelemetryError> {
     let filter = match std::env::var(LEVEL_VARIABLE) {
         Ok(text) if !text.is_empty() => filter(&text)?,
         _ => filter(level.as_str())?,
     };
-    let events = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (writer, guard) = log_writer::start(format);
+    // Its own complaints go to `eprintln!`, which panics where standard error is closed.
+    let events = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
     match format {
         Format::Text => events.with_ansi(std::io::stderr().is_terminal()).finish().try_init(),
         Format::Json => events.json().flatten_event(true).with_current_span(true).finish().try_init(),
     }
-    .map_err(TelemetryError::Twice)
+    .map_err(TelemetryError::Twice)?;
+    Ok(guard)
 }
 
 fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {

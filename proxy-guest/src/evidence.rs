@@ -3,7 +3,6 @@
 //! The evidence is made as for a connection, with an exporter value that belongs to none, so that what is saved is a
 //! bundle like any other.
 
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use attester::batcher::{Batcher, Settings, StatementContext};
+use proxy_core::console;
 use proxy_core::tasks::Tasks;
 use ratls::appraise::appraise;
 use ratls::binding::statement::Epoch;
@@ -73,6 +73,6 @@ pub async fn run(flags: EvidenceFlags) -> Result<ExitCode> {
         text.push_str(&format!("saved the evidence to {}\n", path.display()));
     }
     // A reader that went away (`| head`) is no error of ours.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    console::write_result(&text).context("cannot write the result")?;
     Ok(ExitCode::from(result.exit_code()))
 }

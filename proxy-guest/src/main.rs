@@ -8,6 +8,7 @@ use clap::Parser;
 use evident_proxy::cli::{Cli, Command};
 use evident_proxy::config::Config;
 use evident_proxy::{evidence, run, start};
+use proxy_core::console;
 
 const EXIT_USAGE: u8 = 2;
 const EXIT_FAILED: u8 = 4;
@@ -20,10 +21,10 @@ fn main() -> ExitCode {
     }
     match cli.command {
         Some(Command::CheckConfig(flags)) => match Config::load(&flags) {
-            Ok(config) => {
-                print!("{}", run::describe(&config));
-                ExitCode::SUCCESS
-            }
+            Ok(config) => match console::write_result(&run::describe(&config)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(EXIT_FAILED, &anyhow::Error::new(error).context("cannot write the result")),
+            },
             Err(error) => fail(EXIT_USAGE, &anyhow::Error::new(error)),
         },
         Some(Command::Evidence(flags)) => block_on(evidence::run(flags)),
@@ -43,6 +44,6 @@ fn block_on(future: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode 
 }
 
 fn fail(code: u8, error: &anyhow::Error) -> ExitCode {
-    eprintln!("evident-proxy: {error:#}");
+    console::write_message(&format!("evident-proxy: {error:#}"));
     ExitCode::from(code)
 }

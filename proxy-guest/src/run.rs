@@ -28,7 +28,7 @@ const LAST_DRAIN: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(config: Config) -> Result<ExitCode> {
-    telemetry::init(config.log.format, &config.log.level).context("cannot set up logging")?;
+    let _log = telemetry::init(config.log.format, &config.log.level).context("cannot set up logging")?;
     let stop = tasks::termination().context("cannot watch for signals")?;
     let metrics = Arc::new(Metrics::new("evident-proxy", env!("CARGO_PKG_VERSION")));
     let limits = &config.limits;

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -31,6 +32,7 @@ pub struct ClientBuilder {
     config: String,
     args: Vec<String>,
     log: String,
+    stderr: Option<Stdio>,
 }
 
 impl Client {
@@ -47,6 +49,7 @@ impl Client {
             config: String::new(),
             args: Vec::new(),
             log: "info".to_owned(),
+            stderr: None,
         }
     }
 
@@ -99,6 +102,12 @@ impl ClientBuilder {
         self
     }
 
+    /// Where its log goes, instead of to a file.
+    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> ClientBuilder {
+        self.stderr = Some(stderr.into());
+        self
+    }
+
     /// Starts it and waits until its ways in are open: the port map, and where the policy has names the HTTP proxy and SOCKS5.
     pub fn start(self) -> Result<Client> {
         let dir = tempfile::Builder::new().prefix("evident-client-").tempdir().context("directory of a client")?;
@@ -120,6 +129,9 @@ impl ClientBuilder {
         if self.policy.has_names() {
             program = program.args(["--http-proxy", &http_proxy.to_string(), "--socks5", &socks5.to_string()]);
             ways_in.extend([http_proxy, socks5]);
+        }
+        if let Some(stderr) = self.stderr {
+            program = program.stderr(stderr);
         }
         let mut program = program.spawn()?;
         for address in ways_in {

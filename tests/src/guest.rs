@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use anyhow::{Context, Result};
 use tempfile::TempDir;
@@ -30,6 +31,7 @@ pub struct GuestBuilder {
     simulated: String,
     listen: Option<SocketAddr>,
     log: String,
+    stderr: Option<Stdio>,
 }
 
 impl Guest {
@@ -43,6 +45,7 @@ impl Guest {
             simulated: String::new(),
             listen: None,
             log: "info".to_owned(),
+            stderr: None,
         }
     }
 
@@ -102,6 +105,12 @@ impl GuestBuilder {
         self
     }
 
+    /// Where its log goes, instead of to a file.
+    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> GuestBuilder {
+        self.stderr = Some(stderr.into());
+        self
+    }
+
     /// Starts it and waits until its port is open, which is after it has verified a statement of its own.
     pub fn start(self) -> Result<Guest> {
         let dir = tempfile::Builder::new().prefix("evident-guest-").tempdir().context("directory of a guest")?;
@@ -121,6 +130,9 @@ impl GuestBuilder {
             let file = dir.path().join("evident-proxy.toml");
             std::fs::write(&file, &self.config).context("writing a guest's configuration")?;
             program = program.arg("--config").arg(file);
+        }
+        if let Some(stderr) = self.stderr {
+            program = program.stderr(stderr);
         }
         let mut program = program.spawn()?;
         program.wait_for_port(address, PATIENCE)?;

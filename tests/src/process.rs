@@ -26,6 +26,7 @@ const GRACE: Duration = Duration::from_secs(3);
 pub struct Program {
     name: String,
     command: Command,
+    stderr: Option<Stdio>,
 }
 
 impl Program {
@@ -34,7 +35,7 @@ impl Program {
         let name = Path::new(path).file_name().unwrap_or(path).to_string_lossy().into_owned();
         let mut command = Command::new(path);
         command.stdin(Stdio::null());
-        Program { name, command }
+        Program { name, command, stderr: None }
     }
 
     /// What errors call it; otherwise the file name.
@@ -68,6 +69,12 @@ impl Program {
         self
     }
 
+    /// Writes its standard error there instead of to the file that [`Running::stderr`] reads.
+    pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Program {
+        self.stderr = Some(stderr.into());
+        self
+    }
+
     /// The command as one would type it, without the paths before the program's and the files' names.
     pub fn line(&self) -> String {
         let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
@@ -82,7 +89,8 @@ impl Program {
     pub fn spawn(mut self) -> Result<Running> {
         let logs = tempfile::Builder::new().prefix("evident-log-").tempdir().context("directory for logs")?;
         let stdout = File::create(logs.path().join("stdout"))?;
-        let stderr = File::create(logs.path().join("stderr"))?;
+        let own = File::create(logs.path().join("stderr"))?;
+        let stderr = self.stderr.unwrap_or_else(|| own.into());
         let child =
             self.command.stdout(stdout).stderr(stderr).spawn().with_context(|| format!("starting {}", self.name))?;
         Ok(Running { name: self.name, child, logs })

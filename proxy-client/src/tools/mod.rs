@@ -22,6 +22,8 @@ mod reference_files;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
+use proxy_core::console;
+
 /// Usage, configuration or policy file error.
 const EXIT_USAGE: u8 = 2;
 /// Read and understood, and not what is accepted.
@@ -51,8 +53,13 @@ impl Output {
     pub fn emit(self) -> ExitCode {
         let _ = std::io::stderr().write_all(self.stderr.as_bytes());
         let text = self.coloured.filter(|_| shows_colours()).unwrap_or(self.stdout);
-        let _ = std::io::stdout().write_all(text.as_bytes());
-        ExitCode::from(self.exit)
+        match console::write_result(&text) {
+            Ok(()) => ExitCode::from(self.exit),
+            Err(error) => {
+                console::write_message(&format!("evident-client: cannot write the result: {error}"));
+                ExitCode::from(EXIT_UNREADABLE)
+            }
+        }
     }
 }
 
