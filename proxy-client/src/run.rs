@@ -10,7 +10,8 @@ use proxy_core::limits::Connections;
 use proxy_core::metrics::Metrics;
 use proxy_core::net::{Addr, Listener};
 use proxy_core::nofile::Descriptors;
-use proxy_core::tasks::{self, Drained, Tasks};
+use proxy_core::signals::Signals;
+use proxy_core::tasks::Tasks;
 use proxy_core::workers::Workers;
 use proxy_core::{notify, telemetry};
 
@@ -37,7 +38,7 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     for caution in config.cautions() {
         tracing::warn!("{caution}");
     }
-    let stop = tasks::termination().context("cannot watch for signals")?;
+    let mut signals = Signals::watch().context("cannot watch for signals")?;
     let metrics = Arc::new(Metrics::new("evident-client", env!("CARGO_PKG_VERSION")));
     let mut limits = config.limits;
     let (descriptors, pools) = (Descriptors::raised(), config.guests.len());
@@ -128,14 +129,11 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     }
     notify::ready("serving");
 
-    let signal = stop.await;
+    let signal = signals.termination().await;
     tracing::info!(signal, "draining");
     notify::stopping();
-    let drained = tasks.drain(limits.drain).await;
+    signals.drain(&tasks, limits.drain).await;
     admin_tasks.drain(ADMIN_DRAIN).await;
-    if let Drained::Dropped(open) = drained {
-        tracing::warn!(open, "connections were still open at the drain deadline");
-    }
     Ok(ExitCode::SUCCESS)
 }
 

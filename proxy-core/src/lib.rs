@@ -22,6 +22,7 @@ pub mod net;
 pub mod nofile;
 pub mod notify;
 pub mod relay;
+pub mod signals;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;

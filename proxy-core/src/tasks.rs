@@ -15,7 +15,6 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
@@ -266,19 +265,6 @@ impl Drop for Open {
             self.shared.closed.notify_waiters();
         }
     }
-}
-
-/// Waits for SIGTERM or SIGINT and says which. Call it once and early: from then on these signals no longer kill the
-/// process.
-pub fn termination() -> std::io::Result<impl Future<Output = &'static str>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        }
-    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use proxy_core::limits::Connections;
 use proxy_core::metrics::Metrics;
 use proxy_core::net::Listener;
 use proxy_core::nofile::Descriptors;
-use proxy_core::tasks::{self, Drained, Holding, Tasks};
+use proxy_core::signals::Signals;
+use proxy_core::tasks::{Holding, Tasks};
 use proxy_core::workers::Workers;
 use proxy_core::{notify, telemetry};
 use ratls::appraise::AttestationResult;
@@ -29,7 +30,7 @@ const LAST_DRAIN: Duration = Duration::from_secs(1);
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(config: Config) -> Result<ExitCode> {
     let _log = telemetry::init(config.log.format, &config.log.level).context("cannot set up logging")?;
-    let stop = tasks::termination().context("cannot watch for signals")?;
+    let mut signals = Signals::watch().context("cannot watch for signals")?;
     let metrics = Arc::new(Metrics::new("evident-proxy", env!("CARGO_PKG_VERSION")));
     let limits = &config.limits;
     let connections = Connections::new(
@@ -39,11 +40,10 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     let tasks = Tasks::new().over(Workers::start().context("cannot start the threads that serve")?);
     // What connections need until they have ended is drained after them.
     let background = Tasks::new();
-    tokio::pin!(stop);
 
     let ready = tokio::select! {
         ready = start(&config, metrics.clone(), tasks.clone(), background.clone()) => ready?,
-        _ = &mut stop => return Ok(ExitCode::SUCCESS),
+        _ = signals.termination() => return Ok(ExitCode::SUCCESS),
     };
     let Ready { guest, standing, device_failure, result } = ready;
     let listener = Listener::bind(&config.listen).await.context("cannot serve")?;
@@ -67,12 +67,10 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     tasks.spawn("accept", accept(listener, guest, connections, tasks.clone(), metrics));
     notify::ready("serving");
 
-    let signal = stop.await;
+    let signal = signals.termination().await;
     tracing::info!(signal, "draining");
     notify::stopping();
-    if let Drained::Dropped(open) = tasks.drain(limits.drain_deadline.get()).await {
-        tracing::warn!(open, "connections were still open at the drain deadline");
-    }
+    signals.drain(&tasks, limits.drain_deadline.get()).await;
     background.drain(LAST_DRAIN).await;
     Ok(ExitCode::SUCCESS)
 }

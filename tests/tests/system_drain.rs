@@ -166,3 +166,49 @@ fn system_the_guest_cuts_what_is_stuck_at_its_drain_deadline() -> Result<()> {
     ended.recv_timeout(PATIENCE).context("the upstream to notice")?;
     until_metric(client.admin(), "evident_open_tunnels", 0.0)
 }
+
+/// A tunnel that rests: a port map cannot tell whether its application is done.
+fn resting_tunnel(client: &Client) -> Result<TcpStream> {
+    let mut stream = TcpStream::connect_timeout(&client.listen(), PATIENCE)?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    ensure!(stream.read(&mut [0; 1])? == 1, "no answer through the port map");
+    Ok(stream)
+}
+
+#[test]
+fn system_a_second_signal_ends_both_programs_at_once() -> Result<()> {
+    for second in [Signal::TERM, Signal::INT] {
+        let upstream = slow_http()?;
+        let mut guest = Guest::in_front_of(upstream.address()).start()?;
+        let mut client = Client::of(&guest, &[]).start()?;
+        let _tunnel = resting_tunnel(&client)?;
+        for program in [&mut client.program, &mut guest.program] {
+            program.signal(Signal::INT)?;
+            program.wait_for_output("draining", PATIENCE)?;
+            ensure!(program.ended()?.is_none(), "the drain did not wait for an open tunnel");
+            let begun = Instant::now();
+            program.signal(second)?;
+            let status = program.wait(PATIENCE)?;
+            ensure!(
+                status.success() && begun.elapsed() < Duration::from_secs(5),
+                "{status} after {:?}",
+                begun.elapsed()
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn system_sighup_is_logged_and_ends_nothing() -> Result<()> {
+    let upstream = Upstream::http()?;
+    let mut guest = Guest::in_front_of(upstream.address()).start()?;
+    let mut client = Client::of(&guest, &[]).start()?;
+    for program in [&mut client.program, &mut guest.program] {
+        program.signal(Signal::HUP)?;
+        program.wait_for_output("SIGHUP is ignored", PATIENCE)?;
+    }
+    curl().args(["--fail", &format!("http://{}/", client.listen())]).run(PATIENCE)?.success()?;
+    Ok(())
+}
