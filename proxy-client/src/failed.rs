@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proxy_core::framing::FramingError;
 use proxy_core::tunnel::TunnelEnd;
+use ratls::text::Untrusted;
 use ratls::wire::control::{Close, CloseCode, RefuseCode};
 
 use crate::open::OpenError;
@@ -14,8 +15,8 @@ pub(crate) fn tunnel_refused(address: &str, error: io::Error) -> OpenError {
         Some(TunnelEnd::Refused(refuse)) => OpenError::UpstreamRefused {
             code: refuse.code.value(),
             reason: match refuse.code {
-                RefuseCode::Other(code) => format!("code {code}: {}", refuse.text.escape_debug()),
-                code => format!("{code:?}: {}{}", refuse.text.escape_debug(), advice(code)),
+                RefuseCode::Other(code) => format!("code {code}: {}", Untrusted(&refuse.text)),
+                code => format!("{code:?}: {}{}", Untrusted(&refuse.text), advice(code)),
             },
         },
         Some(TunnelEnd::Closed(close)) => closed(address, close),
@@ -35,7 +36,7 @@ fn advice(code: RefuseCode) -> &'static str {
 
 fn closed(address: &str, close: &Close) -> OpenError {
     // Anybody may have written it, before any verdict: it must not add a line to a log or write to a terminal.
-    let text = close.text.escape_debug();
+    let text = Untrusted(&close.text);
     let reason = format!("{:?}: {text}", close.code);
     match close.code {
         CloseCode::AttestationUnavailable | CloseCode::QueueFull | CloseCode::GoingAway | CloseCode::Limit => {

@@ -15,7 +15,6 @@ pub mod inspect;
 pub mod open;
 pub mod page;
 pub mod pool;
-mod printable;
 pub mod router;
 pub mod run;
 pub mod tools;

@@ -16,6 +16,7 @@ use proxy_core::workers::Workers;
 use proxy_core::{notify, telemetry};
 
 use ratls::appraise::html;
+use ratls::text::json_for_people;
 
 use crate::audit::AuditLog;
 use crate::config::Config;
@@ -185,7 +186,7 @@ impl Pages for Page {
                 })
             })
             .collect();
-        serde_json::json!({ "guests": guests }).to_string()
+        json_for_people(&serde_json::json!({ "guests": guests }).to_string())
     }
 
     fn metrics(&self) -> String {

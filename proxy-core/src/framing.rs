@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use ratls::text::Untrusted;
 use ratls::wire::cbor::CborError;
 use ratls::wire::control::{Close, CloseCode};
 use ratls::wire::frame::{FrameError, FrameType, Header};
@@ -43,7 +44,7 @@ pub enum FramingError {
     Body { kind: FrameType, source: CborError },
     #[error("a {seen:?} frame where {wanted} was due")]
     Unexpected { seen: FrameType, wanted: &'static str },
-    #[error("the other side closed: {:?}, {:?}", .0.code, .0.text)]
+    #[error("the other side closed: {:?}, {:?}", .0.code, Untrusted(&.0.text))]
     Closed(Close),
 }
 

@@ -1,6 +1,7 @@
 //! What systemd is told (`Type=notify`): ready, stopping, and one line of status. Nothing happens where no
 //! `NOTIFY_SOCKET` is set.
 
+use ratls::text::deceives;
 use sd_notify::NotifyState;
 
 /// To be called when the proxy serves: bound, and its own evidence verified.
@@ -26,7 +27,7 @@ fn send(state: &[NotifyState<'_>]) {
 
 /// A line break in a status would start another assignment of the notify protocol.
 fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars().map(|c| if deceives(c) { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
+use ratls::text::Untrusted;
 use ratls::wire::control::{Accept, Close, CloseCode, Refuse};
 use ratls::wire::frame::{FrameType, Header};
 use ratls::wire::limits::{FRAME_HEADER, MAX_DATA, MAX_EARLY_DATA_KEPT};
@@ -82,9 +83,9 @@ pub struct TunnelStream<S> {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TunnelEnd {
-    #[error("the guest refused the tunnel: {:?}, {:?}", .0.code, .0.text)]
+    #[error("the guest refused the tunnel: {:?}, {:?}", .0.code, Untrusted(&.0.text))]
     Refused(Refuse),
-    #[error("the other side closed the connection: {:?}, {:?}", .0.code, .0.text)]
+    #[error("the other side closed the connection: {:?}, {:?}", .0.code, Untrusted(&.0.text))]
     Closed(Close),
 }
 

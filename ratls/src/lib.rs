@@ -3,6 +3,6 @@
 pub use ::appraise;
 pub use ::verify;
 pub use appraise::policy;
-pub use formats::{binding, bytes, crypto, digest, evidence, guid, tcb, time, wire};
+pub use formats::{binding, bytes, crypto, digest, evidence, guid, tcb, text, time, wire};
 pub use measure::{launch, measured_boot, reference};
 pub use verify::{bundle, cert, endorsement};

@@ -1,7 +1,7 @@
 //! What an application is told when there is no tunnel: every reason, in the application's own protocol.
 //!
 //! One place turns an [`OpenError`] into an HTTP answer, a SOCKS reply and a log line, so that the three never differ.
-//! What a guest wrote is shown as text and never as structure: control characters are replaced.
+//! What a guest wrote is shown as text and never as structure: what deceives a reader is escaped.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 use proxy_core::net::Peer;
 use ratls::appraise::{AttestationResult, Finding, Paint};
+use ratls::text::{Untrusted, json_for_people};
 use serde::Serialize;
 
 use super::socks5_parse::Reply;
 use crate::open::OpenError;
-use crate::printable::printable;
 
 pub const VERDICT_HEADER: HeaderName = HeaderName::from_static("evident-verdict");
 pub const LEVEL_HEADER: HeaderName = HeaderName::from_static("evident-level");
@@ -143,24 +143,23 @@ impl Refusal {
             findings: &self.findings,
             levels: self.result.as_ref().map(|result| result.levels_json()),
         };
-        let mut text = serde_json::to_string_pretty(&body).expect("strings and lists of strings serialise");
-        text.push('\n');
-        text
+        let text = serde_json::to_string_pretty(&body).expect("strings and lists of strings serialise");
+        json_for_people(&text) + "\n"
     }
 
     fn text(&self) -> String {
-        let mut text = format!("evident-client: {}\n", printable(&self.error));
+        let mut text = format!("evident-client: {}\n", Untrusted(&self.error));
         for finding in &self.findings {
             text.push_str(&format!(
                 "\n{:<8} {}  {}\n  seen:   {}\n  wanted: {}\n",
                 finding.severity().as_str(),
                 finding.id(),
                 finding.subject(),
-                printable(finding.seen()),
-                printable(finding.wanted()),
+                Untrusted(finding.seen()),
+                Untrusted(finding.wanted()),
             ));
             if !finding.help().is_empty() {
-                text.push_str(&format!("  help:   {}\n", printable(finding.help())));
+                text.push_str(&format!("  help:   {}\n", Untrusted(finding.help())));
             }
         }
         if let Some(result) = &self.result {

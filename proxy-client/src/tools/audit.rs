@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use ratls::digest::{HexError, Sha256Digest};
+use ratls::text::json_for_people;
 use serde_json::json;
 
 use super::{EXIT_REFUSED, EXIT_UNREADABLE, Output};
@@ -136,5 +137,5 @@ fn as_json(report: &Report, cut: bool) -> String {
         "head_as_noted": !cut,
         "problems": problems,
     });
-    format!("{report:#}\n")
+    json_for_people(&format!("{report:#}\n"))
 }

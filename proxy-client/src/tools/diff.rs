@@ -7,9 +7,8 @@ use std::fmt::Write;
 
 use ratls::measured_boot::command_line::CommandLine;
 use ratls::measured_boot::registers::meaning as meaning_of_register;
+use ratls::text::Untrusted;
 use serde_json::{Value, json};
-
-use crate::printable::printable;
 
 /// One side: named values, in the order in which they are shown. A value may be a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,13 +128,13 @@ pub fn text(changes: &[(String, Change)]) -> String {
             Change::Differs { gone, new } => {
                 writeln!(out, "{name}").expect("writing to a string does not fail");
                 for value in gone {
-                    writeln!(out, "  - {}", printable(value)).expect("writing to a string does not fail");
+                    writeln!(out, "  - {}", Untrusted(value)).expect("writing to a string does not fail");
                 }
                 for value in new {
-                    writeln!(out, "  + {}", printable(value)).expect("writing to a string does not fail");
+                    writeln!(out, "  + {}", Untrusted(value)).expect("writing to a string does not fail");
                 }
                 if let Some(meaning) = meaning(name, gone, new) {
-                    writeln!(out, "    {}", printable(&meaning)).expect("writing to a string does not fail");
+                    writeln!(out, "    {}", Untrusted(&meaning)).expect("writing to a string does not fail");
                 }
             }
         }

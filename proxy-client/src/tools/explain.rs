@@ -11,13 +11,13 @@ use std::process::ExitCode;
 use clap::{Args, Parser};
 use ratls::appraise::{AttestationResult, Severity};
 use ratls::policy::AppraisalPolicy;
+use ratls::text::{Untrusted, json_for_people};
 use ratls::time::UnixTime;
 use serde_json::json;
 
 use super::measure::{MeasureArgs, measure};
 use super::parting::details;
 use super::{EXIT_USAGE, Output, look, policy};
-use crate::printable::printable;
 
 /// Explain offline why a bundle is refused
 #[derive(Debug, Args)]
@@ -74,7 +74,7 @@ pub fn explain(args: &ExplainArgs) -> Output {
     let stdout = if args.json {
         let details: Vec<_> = details.iter().map(|(id, text)| json!({"id": id, "detail": text})).collect();
         let all = json!({"result": result.to_json(), "details": details, "booted": boot, "launch": machine, "launch_near": near});
-        format!("{all:#}\n")
+        json_for_people(&format!("{all:#}\n"))
     } else {
         text(&result, &details, &boot, near.as_deref(), machine.as_deref())
     };
@@ -93,7 +93,7 @@ fn text(
         if !lines.is_empty() {
             write!(out, "\n{heading}\n").expect("writing to a string does not fail");
             for line in lines {
-                writeln!(out, "  {}", printable(&line)).expect("writing to a string does not fail");
+                writeln!(out, "  {}", Untrusted(&line)).expect("writing to a string does not fail");
             }
         }
     };

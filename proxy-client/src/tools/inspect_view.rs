@@ -3,15 +3,15 @@
 use std::path::Path;
 
 use ratls::appraise::{AttestationResult, Paint, html};
+use ratls::text::json_for_people;
 
 use super::{EXIT_UNREADABLE, Output};
 
 /// Exit code 0, 1 or 3, by the result alone.
 pub fn output(result: &AttestationResult, json: bool) -> Output {
     let (stdout, coloured) = if json {
-        let mut text = serde_json::to_string_pretty(&result.to_json()).expect("JSON values print");
-        text.push('\n');
-        (text, None)
+        let text = serde_json::to_string_pretty(&result.to_json()).expect("JSON values print");
+        (json_for_people(&text) + "\n", None)
     } else {
         (result.to_string(), Some(result.text(Paint::Colour)))
     };

@@ -15,6 +15,7 @@ use ratls::launch::{
     MAX_RECIPE_BYTES, Machine, Machines, NotCovered, OvmfLaunch, PagesError, PagesRecipe, SvsmLaunch, VcpuCount,
     VcpuSignature, Vmm, measure_igvm, would_match,
 };
+use ratls::text::json_for_people;
 use serde_json::{Value, json};
 
 use super::input::{self, ReadFileError};
@@ -294,7 +295,7 @@ fn written(measured: &Measured, args: &MeasureArgs) -> Output {
     let exit = if equal == Some(false) { EXIT_REFUSED } else { 0 };
     if args.json {
         return Output {
-            stdout: format!("{:#}\n", as_json(measured, args.expect)),
+            stdout: json_for_people(&format!("{:#}\n", as_json(measured, args.expect))),
             coloured: None,
             stderr: String::new(),
             exit,

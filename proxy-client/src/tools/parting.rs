@@ -6,9 +6,9 @@ use ratls::appraise::{AttestationResult, Finding, Severity};
 use ratls::evidence::event_log::Event;
 use ratls::evidence::event_log::data::Data;
 use ratls::launch::slips;
-use ratls::measured_boot::words::shown;
 use ratls::measured_boot::{Boot, LineSource, MeasuredLine, State, unexplained};
 use ratls::policy::{AppraisalPolicy, Budget, EventLogRules, Pattern};
+use ratls::text::Untrusted;
 use ratls::verify::VerifyError;
 
 /// Events that are told one by one.
@@ -143,9 +143,9 @@ fn excerpt(text: &str, nothing: &str) -> String {
     match text {
         "" => nothing.to_owned(),
         text if text.chars().count() > LONGEST => {
-            format!("\"{}…\"", shown(&text.chars().take(LONGEST).collect::<String>()))
+            format!("\"{}…\"", Untrusted(&text.chars().take(LONGEST).collect::<String>()).clipped())
         }
-        text => format!("\"{}\"", shown(text)),
+        text => format!("\"{}\"", Untrusted(text).clipped()),
     }
 }
 
@@ -184,10 +184,12 @@ fn unnamed(event: &Event, boot: &Boot, rules: &EventLogRules) -> String {
                 if near.is_empty() { String::new() } else { format!(" {}", text_parts(grub.text, near, rules)) };
             format!("grub's text {}{parts}", excerpt(grub.text, "of nothing"))
         }
-        Some(Data::Name(name) | Data::Text(name) | Data::Tag { name, .. }) => format!("called {:?}", shown(name)),
-        Some(Data::Variable(variable)) => format!("variable {}", shown(&variable.name)),
+        Some(Data::Name(name) | Data::Text(name) | Data::Tag { name, .. }) => {
+            format!("called {}", Untrusted(name).quoted())
+        }
+        Some(Data::Variable(variable)) => format!("variable {}", Untrusted(&variable.name).clipped()),
         Some(Data::Image(image)) => match &image.path {
-            Some(path) => format!("image {:?}", shown(path)),
+            Some(path) => format!("image {}", Untrusted(path).quoted()),
             None => "an image".to_owned(),
         },
         _ => boot
@@ -223,8 +225,8 @@ fn described(event: &Event) -> String {
     let reading = event.read();
     match reading.claimed() {
         Some(Data::Grub(grub)) => format!("grub's text {}", excerpt(grub.text, "of nothing")),
-        Some(Data::Name(name) | Data::Text(name) | Data::Tag { name, .. }) => format!("{:?}", shown(name)),
-        Some(Data::Variable(variable)) => format!("variable {}", shown(&variable.name)),
+        Some(Data::Name(name) | Data::Text(name) | Data::Tag { name, .. }) => Untrusted(name).quoted(),
+        Some(Data::Variable(variable)) => format!("variable {}", Untrusted(&variable.name).clipped()),
         _ => event.kind().to_string(),
     }
 }

@@ -8,6 +8,7 @@ use ratls::digest::Sha256Digest;
 use ratls::endorsement::TrustAnchors;
 use ratls::endorsement::roots::AnchorError;
 use ratls::policy::{AppraisalPolicy, MAX_POLICY_BYTES, PolicyError, ReferenceFiles};
+use ratls::text::json_for_people;
 use serde_json::json;
 
 use super::input::{self, ReadFileError};
@@ -202,7 +203,7 @@ pub fn check(args: &CheckArgs) -> Output {
             "identity": policy.identity().to_string(),
             "cautions": policy.cautions(),
         });
-        format!("{report:#}\n")
+        json_for_people(&format!("{report:#}\n"))
     } else {
         let mut text = format!("{}: a policy, and it accepts:\n{policy}", policy.file());
         for caution in policy.cautions() {

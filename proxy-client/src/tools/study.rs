@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use ratls::appraise::AttestationResult;
 use ratls::measured_boot::diff::{Change as BootChange, Difference, diff as boot_diff, summary};
+use ratls::text::json_for_people;
 use serde_json::json;
 
 use super::diff::{self, Facts};
@@ -91,7 +92,7 @@ pub async fn diff(args: &DiffArgs) -> Output {
         let mut all = diff::to_json(&changes);
         all["booted"] = json!(booted.iter().map(ToString::to_string).collect::<Vec<_>>());
         all["simulated"] = json!(simulated);
-        format!("{all:#}\n")
+        json_for_people(&format!("{all:#}\n"))
     } else {
         let mark = if simulated { format!("{}\n", ratls::appraise::SIMULATED) } else { String::new() };
         let summary = if booted.is_empty() { String::new() } else { format!("{}\n\n", summary(&booted)) };

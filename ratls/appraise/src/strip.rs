@@ -5,7 +5,8 @@
 use std::fmt::{self, Write};
 
 use super::levels::{Cell, Component, Level, Levels, Row};
-use super::text::{Paint, escape};
+use super::text::Paint;
+use formats::text::Untrusted;
 use verify::Root;
 
 /// Text is broken at this width.
@@ -89,7 +90,7 @@ pub(super) fn legend(f: &mut impl Write) -> fmt::Result {
 /// Each cell's reason.
 pub(super) fn reasons(f: &mut impl Write, levels: &Levels) -> fmt::Result {
     for cell in levels.cells() {
-        paragraph(f, &format!("  {:<13} ", cell.component().as_str()), &escape(cell.why()))?;
+        paragraph(f, &format!("  {:<13} ", cell.component().as_str()), &Untrusted(cell.why()).to_string())?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use super::levels::Row;
 use super::result::{AttestationResult, Stage, Verdict};
 use super::strip;
 use formats::evidence::snp::{SigningKey, TcbKind};
+use formats::text::Untrusted;
 use measure::measured_boot::Boot;
 use verify::{Channel, Freshness, Root};
 
@@ -124,7 +125,7 @@ impl AttestationResult {
             writeln!(f)?;
         }
         for (name, value) in rows {
-            writeln!(f, "  {name:<13} {}", escape(&value))?;
+            writeln!(f, "  {name:<13} {}", Untrusted(&value))?;
         }
         if self.simulated() {
             writeln!(f, "{}", paint.with(Paint::WARNING, SIMULATED))?;
@@ -145,11 +146,11 @@ impl AttestationResult {
         let reasons = self.findings.iter().filter(|f| f.severity == Severity::Fatal).count();
         let reasons = if reasons == 1 { "1 reason".to_owned() } else { format!("{reasons} reasons") };
         match (self.verdict, self.refused_by, &self.policy) {
-            (Verdict::Accepted, _, Some(policy)) => format!("ACCEPTED by {}", escape(&policy.file)),
+            (Verdict::Accepted, _, Some(policy)) => format!("ACCEPTED by {}", Untrusted(&policy.file)),
             (Verdict::Accepted, _, None) => "ACCEPTED".to_owned(),
             (Verdict::Authentic, ..) => "AUTHENTIC; no policy was asked whether to accept it".to_owned(),
             (Verdict::Refused, Some(Stage::Appraise), Some(policy)) => {
-                format!("REFUSED: authentic, but not accepted by {}: {reasons}", escape(&policy.file))
+                format!("REFUSED: authentic, but not accepted by {}: {reasons}", Untrusted(&policy.file))
             }
             (Verdict::Refused, Some(Stage::Appraise), None) => {
                 format!("REFUSED: authentic, but never acceptable: {reasons}")
@@ -262,36 +263,12 @@ impl AttestationResult {
 fn entry(f: &mut impl Write, finding: &Finding, paint: Paint) -> fmt::Result {
     let Finding { id, severity, subject, seen, wanted, help } = finding;
     let word = paint.severity(*severity, &format!("{:<8}", severity.as_str().to_uppercase()));
-    writeln!(f, "  {word}{id}  {subject}: {}", escape(seen))?;
+    writeln!(f, "  {word}{id}  {subject}: {}", Untrusted(seen))?;
     if *severity <= Severity::Cap {
-        writeln!(f, "          wanted: {}", escape(wanted))?;
+        writeln!(f, "          wanted: {}", Untrusted(wanted))?;
     }
     if !help.is_empty() {
-        writeln!(f, "          {}", escape(help))?;
+        writeln!(f, "          {}", Untrusted(help))?;
     }
     Ok(())
-}
-
-/// Control and direction-changing characters as `\u{…}`.
-pub(super) fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        let turns = matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
-        if c.is_control() || turns {
-            write!(out, "{}", c.escape_unicode()).expect("writing to a string does not fail");
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_of_the_peer_cannot_write_to_the_terminal() {
-        assert_eq!(escape("a\u{1b}[31m\u{202e}b\nc é"), "a\\u{1b}[31m\\u{202e}b\\u{a}c é");
-    }
 }

@@ -9,6 +9,7 @@
 //! wire       CBOR, frames, ATTEST, OPEN to CLOSE, parts, and every limit as a named constant
 //! tcb        TCB versions, which carry their layout and have no order across layouts
 //! crypto     the only module that names a crypto library, with two backends
+//! text       text that somebody else wrote, made safe to show
 //! bytes · digest · guid · time
 //! ```
 
@@ -21,5 +22,6 @@ pub mod digest;
 pub mod evidence;
 pub mod guid;
 pub mod tcb;
+pub mod text;
 pub mod time;
 pub mod wire;

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use ratls::appraise::{AttestationResult, Pin, Pins};
 use ratls::evidence::tpm::PcrValues;
 use ratls::measured_boot::command_line::CommandLine;
-use ratls::measured_boot::words::shown;
 use ratls::measured_boot::{LineSource, Technology};
 use ratls::policy::Pattern;
+use ratls::text::Untrusted;
 use ratls::verify::VerifiedEvidence;
 
 use super::draft::{Draft, quoted};
@@ -21,7 +21,7 @@ const MAX_FILES: usize = 2_000;
 
 pub(super) fn table(out: &mut Draft, result: &AttestationResult, told: Told<'_>) -> Result<(), NotMeasured> {
     let (Some(pins), Some(evidence)) = (result.pins(), result.evidence()) else {
-        return told.command_line.map_or(Ok(()), |line| Err(NotMeasured(shown(line))));
+        return told.command_line.map_or(Ok(()), |line| Err(NotMeasured(Untrusted(line).clipped())));
     };
     let line = rules(out, &pins, told)?;
     ima(out, evidence, line.as_ref());
@@ -59,7 +59,8 @@ fn unruly(out: &mut Draft, pins: &Pins) {
     if pins.unruly.is_empty() {
         return;
     }
-    let why: Vec<String> = pins.unruly.iter().map(|(pcr, why)| format!("PCR {pcr}: {}", shown(why))).collect();
+    let why: Vec<String> =
+        pins.unruly.iter().map(|(pcr, why)| format!("PCR {pcr}: {}", Untrusted(why).clipped())).collect();
     let registers: Vec<String> = pins.unruly.iter().map(|(pcr, _)| pcr.to_string()).collect();
     out.question(
         &format!(
@@ -102,7 +103,7 @@ fn command_lines(out: &mut Draft, pins: &Pins, told: Told<'_>) -> Result<Option<
             |event: usize| pins.boot().command_lines().iter().any(|line| line.event == event && line.is(text));
         let measured: Vec<_> = pins.boot().command_lines().iter().filter(|line| is_told(line.event)).collect();
         if measured.is_empty() {
-            return Err(NotMeasured(shown(text)));
+            return Err(NotMeasured(Untrusted(text).clipped()));
         }
         unread.retain(|(_, digest)| !measured.iter().any(|line| line.digest == *digest));
         if measured.iter().any(|line| line.line.is_none()) {

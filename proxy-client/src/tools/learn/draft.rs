@@ -4,7 +4,7 @@
 
 use std::fmt::Write;
 
-use ratls::measured_boot::words::shown;
+use ratls::text::Untrusted;
 
 #[derive(Default)]
 pub(super) struct Draft {
@@ -35,7 +35,7 @@ impl Draft {
         }
         self.line(format!("{key} = ["));
         for (value, name) in entries {
-            let name = name.map(|name| format!("   # {}", shown(&name))).unwrap_or_default();
+            let name = name.map(|name| format!("   # {}", Untrusted(&name).clipped())).unwrap_or_default();
             self.line(format!("    {},{name}", quoted(&value)));
         }
         self.line("]");

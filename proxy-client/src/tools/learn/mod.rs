@@ -11,8 +11,8 @@ mod platform;
 use ratls::appraise::AttestationResult;
 use ratls::binding::UpstreamScope;
 use ratls::evidence::snp::{SigningKey, TcbKind};
-use ratls::measured_boot::words::shown;
 use ratls::tcb::TcbVersion;
+use ratls::text::Untrusted;
 use ratls::verify::VerifiedEvidence;
 
 use draft::{Draft, quoted};
@@ -45,7 +45,7 @@ pub fn policy(result: &AttestationResult, subject: &str, told: Told<'_>) -> Resu
 }
 
 fn head(out: &mut Draft, evidence: &VerifiedEvidence, subject: &str) {
-    out.line(format!("# Learned from {} at {}.", shown(subject), evidence.at()));
+    out.line(format!("# Learned from {} at {}.", Untrusted(subject).clipped(), evidence.at()));
     if evidence.simulated() {
         out.line(format!("# {}.", ratls::appraise::SIMULATED));
     }

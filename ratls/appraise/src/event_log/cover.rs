@@ -10,9 +10,9 @@ use crate::launch::provenance;
 use crate::levels::{Component, Cover, Matched, Named, Provenance};
 use crate::policy::event_log::EventLogRules;
 use formats::evidence::tpm::PcrValue;
+use formats::text::Untrusted;
 use measure::measured_boot::command_line::CommandLine;
 use measure::measured_boot::registers::{Layer, registers_of};
-use measure::measured_boot::words::shown;
 use measure::measured_boot::{Boot, State};
 use measure::reference::{Part, SourceProof};
 
@@ -132,7 +132,8 @@ fn kernel_row(boot: &Boot, held: Held<'_>, compared: Compared<'_>) -> Covered {
         (true, None) => (Cover::Full, Matched::Nothing),
         (false, _) => (Cover::Partial, Matched::Nothing),
     };
-    let line = line(boot, compared).map(|line| Named { what: "kernel command line", value: shown(line.text()) });
+    let line =
+        line(boot, compared).map(|line| Named { what: "kernel command line", value: Untrusted(line.text()).clipped() });
     Covered { notes, says: line.into_iter().collect(), ..covered(Component::Kernel, cover, matched) }
 }
 

@@ -5,9 +5,9 @@ use crate::finding::Severity;
 use crate::judge::Judge;
 use crate::policy::event_log::{EventLogRules, ImaRules};
 use formats::evidence::ima::{BootAggregate, ImaEntry, Prefix};
+use formats::text::Untrusted;
 use measure::measured_boot::Boot;
 use measure::measured_boot::command_line::CommandLine;
-use measure::measured_boot::words::shown;
 
 /// Entries beyond these are counted, not listed.
 const LISTED: usize = 3;
@@ -102,7 +102,8 @@ fn policy(judge: &mut Judge<'_>, rules: &ImaRules, boot: &Boot, line: Option<&Co
     if known == Some(rules.policy.as_str()) && confirmed {
         return true;
     }
-    let seen = known.map_or("no ima_policy= in a command line that is known".to_owned(), shown);
+    let seen =
+        known.map_or("no ima_policy= in a command line that is known".to_owned(), |text| Untrusted(text).clipped());
     let help = "without the measuring policy a list says nothing of what is not in it";
     judge.fatal("L_IMA_POLICY", "IMA list", seen, format!("ima_policy={}", rules.policy), help);
     false
@@ -115,7 +116,7 @@ fn files(judge: &mut Judge<'_>, rules: &ImaRules, prefix: &Prefix<'_>) -> bool {
         return true;
     }
     let describe = |entry: &&ImaEntry| match entry.file() {
-        Some(file) => format!("{} {file}", shown(entry.path())),
+        Some(file) => format!("{} {file}", Untrusted(entry.path()).clipped()),
         None => format!("entry {} of a template that is not read", entry.number()),
     };
     let mut words: Vec<String> = foreign.iter().take(LISTED).map(describe).collect();

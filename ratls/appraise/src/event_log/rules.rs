@@ -4,7 +4,7 @@ use super::account::{Account, Outcome};
 use crate::finding::Severity;
 use crate::judge::Judge;
 use crate::policy::event_log::{EventLogRules, JUDGED};
-use measure::measured_boot::words::shown;
+use formats::text::Untrusted;
 use measure::measured_boot::{Boot, State};
 
 /// Events, registers and texts beyond these are counted, not listed.
@@ -65,8 +65,7 @@ pub(super) fn hold(judge: &mut Judge<'_>, rules: &EventLogRules, boot: &Boot, ac
 /// What the events are, as far as the log tells.
 fn described(boot: &Boot, pcr: u8, events: &[usize]) -> String {
     let describe = |event: usize| {
-        let grub =
-            boot.grub.iter().find(|line| line.event == event).map(|line| format!("{:?}", shown(&line.value.text)));
+        let grub = boot.grub.iter().find(|line| line.event == event).map(|line| Untrusted(&line.value.text).quoted());
         let file = boot.files.iter().chain(&boot.mok).find(|file| file.event == event);
         let file = file.map(|file| (file.name.clone(), file.digest));
         let image = boot.images.iter().find(|image| image.event == event);
@@ -74,8 +73,12 @@ fn described(boot: &Boot, pcr: u8, events: &[usize]) -> String {
         let section = boot.stub.sections.iter().find(|section| section.event == event);
         let section = section.map(|section| (Some(section.name.to_owned()), section.digest));
         let named = (pcr == 9 || pcr == 14).then_some(file).flatten().or(image).or(section);
-        let named = named
-            .map(|(name, digest)| format!("{} {digest}", name.as_deref().map_or("without a name".to_owned(), shown)));
+        let named = named.map(|(name, digest)| {
+            format!(
+                "{} {digest}",
+                name.as_deref().map_or("without a name".to_owned(), |text| Untrusted(text).clipped())
+            )
+        });
         grub.or(named).map_or(format!("event {event}"), |words| format!("event {event} ({words})"))
     };
     let mut words: Vec<String> = events.iter().take(LISTED).map(|event| describe(*event)).collect();
@@ -122,7 +125,7 @@ fn secure_boot(judge: &mut Judge<'_>, rules: &EventLogRules, boot: &Boot) {
             level.date >= rule.date && rule.generations.iter().all(generations)
         });
         if !enough {
-            let seen = level.map_or("not measured".to_owned(), |level| shown(&level.to_string()));
+            let seen = level.map_or("not measured".to_owned(), |level| Untrusted(&level.to_string()).clipped());
             let least = rule.generations.iter().map(|(name, least)| format!(", {name} {least}")).collect::<String>();
             let help = "shim on this machine would start boot programs that are revoked; its SBAT level must be raised";
             judge.fatal("L_SBAT", "SBAT level", seen, format!("{}{least}, each or above", rule.date), help);
@@ -133,7 +136,11 @@ fn secure_boot(judge: &mut Judge<'_>, rules: &EventLogRules, boot: &Boot) {
 fn kernel(judge: &mut Judge<'_>, rules: &EventLogRules, boot: &Boot, account: &Account) {
     if !rules.kernel.is_empty() && !account.kernel_listed {
         let seen = boot.kernel().map_or("no kernel was measured".to_owned(), |kernel| {
-            format!("{} {}", kernel.name.as_deref().map_or("an image".to_owned(), shown), kernel.digest)
+            format!(
+                "{} {}",
+                kernel.name.as_deref().map_or("an image".to_owned(), |text| Untrusted(text).clipped()),
+                kernel.digest
+            )
         });
         let wanted = format!("one of the {} digests of the policy", rules.kernel.len());
         let help = "a digest is in the quoted bank: of the file where grub read it, of the image (Authenticode) or the .linux section else";
@@ -162,7 +169,7 @@ fn kernel(judge: &mut Judge<'_>, rules: &EventLogRules, boot: &Boot, account: &A
     // A log may hold thousands; one is fatal already.
     for measured in account.wrong_lines.iter().take(LISTED) {
         let seen = match &measured.line {
-            Some(line) => format!("{:?}", shown(line.text())),
+            Some(line) => Untrusted(line.text()).quoted(),
             None => format!("a text with the digest {}", measured.digest),
         };
         let help = match &measured.line {

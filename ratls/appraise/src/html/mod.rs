@@ -13,15 +13,21 @@ use super::finding::{Finding, Severity};
 use super::levels::Levels;
 use super::result::{AttestationResult, Verdict};
 use super::strip::{MEANING, summary};
-use super::text::{self, SIMULATED};
+use super::text::SIMULATED;
+use formats::text::{Untrusted, json_for_people};
 
 /// The style sheet of everything that is made here.
 pub const STYLE: &str = include_str!("style.css");
 
-/// Text between tags or in a quoted attribute. Control and direction-changing characters are shown, not obeyed.
+/// Returns text of anybody for between tags or in a quoted attribute: without markup, and with what deceives as escapes.
 pub fn escape(text: &str) -> String {
+    markup(&Untrusted(text).to_string())
+}
+
+/// Safe text, with line breaks, as markup.
+fn markup(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text::escape(text).chars() {
+    for c in text.chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
@@ -62,8 +68,12 @@ fn page(title: &str, head: &str, content: &str) -> String {
 pub fn report(result: &AttestationResult, subject: &str) -> String {
     let mut content = format!("<h1>Attestation report</h1>\n{}", section(result, subject));
     let json = serde_json::to_string_pretty(&result.to_json()).expect("JSON values print");
-    write!(content, "<details>\n<summary>All of it, as JSON</summary>\n<pre>{}</pre>\n</details>\n", escape(&json))
-        .expect(STRING);
+    write!(
+        content,
+        "<details>\n<summary>All of it, as JSON</summary>\n<pre>{}</pre>\n</details>\n",
+        markup(&json_for_people(&json))
+    )
+    .expect(STRING);
     document(&format!("Attestation report: {subject}"), &content)
 }
 
@@ -211,6 +221,7 @@ mod tests {
             escape("<script>alert('x')</script>&\"\u{202e}\u{1b}"),
             "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&quot;\\u{202e}\\u{1b}"
         );
+        assert_eq!(markup("{\n<"), "{\n&lt;", "JSON on a page keeps its lines");
         let page = document("<b>\"", "<p>content</p>\n");
         assert!(page.contains("<title>&lt;b&gt;&quot;</title>"));
         assert!(page.contains("default-src 'none'"));

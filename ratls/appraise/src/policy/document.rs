@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::error::{PolicyError, PolicyProblem};
 use formats::digest::HexError;
+use formats::text::{Untrusted, deceives};
 
 /// Entries in any one list. A policy for more guests than this is better cut into several files.
 const MAX_ENTRIES: usize = 1024;
@@ -235,7 +236,7 @@ impl<'d> Entry<'d> {
 
 /// A key as errors name it: in quotes and escaped where it would not be seen, or would not stay on its line.
 pub(super) fn shown(name: &str) -> String {
-    if name.is_empty() || name.contains(char::is_control) { format!("{name:?}") } else { name.to_owned() }
+    if name.is_empty() || name.contains(deceives) { Untrusted(name).quoted() } else { name.to_owned() }
 }
 
 fn join(path: &str, name: &str) -> String {

@@ -9,6 +9,7 @@ use super::{
 };
 use formats::binding::{Profile, UpstreamScope};
 use formats::tcb::Product;
+use formats::text::Untrusted;
 
 impl AppraisalPolicy {
     /// What in this policy accepts more than a careful author may want. Each is allowed; none should go unread.
@@ -215,7 +216,7 @@ impl fmt::Display for AppraisalPolicy {
         write!(f, "{}", self.references)?;
         writeln!(f, "  signed by     {}", keys.join(" or "))?;
         for csp in &self.snp.csp {
-            writeln!(f, "  cloud         {}", csp.escape_debug())?;
+            writeln!(f, "  cloud         {}", Untrusted(csp))?;
         }
         for product in Product::ALL {
             if let Some(floor) = self.snp.minimum_tcb.floor(product) {
@@ -225,7 +226,7 @@ impl fmt::Display for AppraisalPolicy {
         self.write_vtpm(f)?;
         if let Some(rules) = &self.event_log {
             for pattern in &rules.command_lines {
-                writeln!(f, "  command line  {}", pattern.to_string().escape_debug())?;
+                writeln!(f, "  command line  {}", Untrusted(&pattern.to_string()))?;
             }
             if !rules.command_line_digests.is_empty() {
                 writeln!(f, "  command line  {} by digest", rules.command_line_digests.len())?;

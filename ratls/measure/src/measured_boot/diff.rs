@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::words::{file, holds, shown, worth};
+use super::words::{file, holds, worth};
 use super::{Boot, File};
+use formats::text::Untrusted;
 
 /// One thing that both boots have something to say about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -115,7 +116,11 @@ fn programs(all: &mut Vec<Difference>, a: &Boot, b: &Boot) {
             continue;
         }
         let word = |image: Option<&super::Image>| match image {
-            Some(image) => format!("{} {}", image.path.as_deref().map_or("an image".to_owned(), shown), image.digest),
+            Some(image) => format!(
+                "{} {}",
+                image.path.as_deref().map_or("an image".to_owned(), |text| Untrusted(text).clipped()),
+                image.digest
+            ),
             None => "none".to_owned(),
         };
         changes.push(format!("program {}: {} → {}", place + 1, word(one), word(other)));
@@ -126,7 +131,7 @@ fn programs(all: &mut Vec<Difference>, a: &Boot, b: &Boot) {
 /// By its version where its name tells one, else by its digest. The same version with another digest is no small thing.
 fn kernel(all: &mut Vec<Difference>, a: &Boot, b: &Boot) {
     let of = |boot: &Boot| {
-        let version = boot.command_line().and_then(|line| line.kernel_version()).map(shown);
+        let version = boot.command_line().and_then(|line| line.kernel_version()).map(|text| Untrusted(text).clipped());
         (version, boot.kernel().map(|kernel| kernel.digest))
     };
     let change = match (of(a), of(b)) {
@@ -159,8 +164,8 @@ fn command_line(all: &mut Vec<Difference>, a: &Boot, b: &Boot) {
             match (gone.is_empty(), new.is_empty()) {
                 (true, true) => Change::Unchanged,
                 _ => {
-                    let gone = gone.iter().map(|word| format!("-{}", shown(word)));
-                    let new = new.iter().map(|word| format!("+{}", shown(word)));
+                    let gone = gone.iter().map(|word| format!("-{}", Untrusted(word).clipped()));
+                    let new = new.iter().map(|word| format!("+{}", Untrusted(word).clipped()));
                     Change::Changed(gone.chain(new).collect::<Vec<_>>().join(" "))
                 }
             }

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use super::keys::Keys;
 use super::{Boot, File, LineSource, MAX_LINES, Seen, State};
 use formats::evidence::event_log::data::GrubRole;
+use formats::text::Untrusted;
 
 /// One thing that the log says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,30 +18,6 @@ pub struct Sentence {
     pub text: String,
     /// It rests on digests that were extended. Whether the registers were quoted is the sentence about registers.
     pub bound: bool,
-}
-
-/// Longest text of a guest that is shown in full.
-const MAX_SHOWN: usize = 2_000;
-
-/// Whether it would control a terminal, be invisible, or turn around what stands beside it.
-pub fn deceives(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// A guest's text, made safe to show.
-pub fn shown(text: &str) -> String {
-    let mut escaped = String::new();
-    for c in text.chars() {
-        if escaped.len() >= MAX_SHOWN {
-            escaped.push('…');
-            break;
-        }
-        match c {
-            c if deceives(c) => escaped.extend(c.escape_default()),
-            c => escaped.push(c),
-        }
-    }
-    escaped
 }
 
 impl Boot {
@@ -63,7 +40,7 @@ impl Boot {
             (version, technology) => {
                 let mut text = "The firmware calls itself ".to_owned();
                 match version {
-                    Some(version) => write!(text, "{:?}", shown(&version.value)),
+                    Some(version) => write!(text, "{}", Untrusted(&version.value).quoted()),
                     None => write!(text, "nothing"),
                 }
                 .expect(WRITES);
@@ -90,18 +67,19 @@ impl Boot {
             }
         }
         for key in &self.keys {
-            let what = shown(&key.value.name);
+            let what = Untrusted(&key.value.name).clipped();
             say(all, "Secure Boot keys", key.bound, format!("{what} holds {}.", holds(&key.value.keys)));
         }
         for authority in &self.authorities {
-            let names = authority.value.keys.names.iter().map(|name| format!("{:?}", shown(name)));
+            let names = authority.value.keys.names.iter().map(|name| Untrusted(name).quoted());
             let who = names.collect::<Vec<_>>().join(", ");
             let who = if who.is_empty() { format!("the digest {}", authority.value.keys.digest) } else { who };
-            let text = format!("{} vouched, from {}.", who, shown(&authority.value.name));
+            let text = format!("{} vouched, from {}.", who, Untrusted(&authority.value.name).clipped());
             say(all, "authority", authority.bound, text);
         }
         if let Some(level) = &self.sbat_level {
-            let text = format!("shim runs nothing that SBAT level {} revokes.", shown(&level.value.to_string()));
+            let text =
+                format!("shim runs nothing that SBAT level {} revokes.", Untrusted(&level.value.to_string()).clipped());
             say(all, "SBAT", level.bound, text);
         }
         if !self.mok.is_empty() {
@@ -112,7 +90,8 @@ impl Boot {
 
     fn programs(&self, all: &mut Vec<Sentence>) {
         for (place, image) in (1..).zip(&self.images) {
-            let path = image.path.as_deref().map_or("an image without a path".to_owned(), shown);
+            let path =
+                image.path.as_deref().map_or("an image without a path".to_owned(), |text| Untrusted(text).clipped());
             let text = format!("Program {place}: {path}, Authenticode {}.", image.digest);
             say(all, "boot program", true, text);
         }
@@ -128,7 +107,8 @@ impl Boot {
         if self.stub.sections.is_empty()
             && let Some(kernel) = self.kernel()
         {
-            let version = version.map(|version| format!(", version {}", shown(version))).unwrap_or_default();
+            let version =
+                version.map(|version| format!(", version {}", Untrusted(version).clipped())).unwrap_or_default();
             say(all, "kernel", true, format!("The kernel is {}{version}.", file(&kernel)));
         }
         let mut told = BTreeSet::new();
@@ -138,8 +118,11 @@ impl Boot {
         }
         if let Some(line) = self.command_line() {
             let by: Vec<_> = self.command_lines.iter().filter(|m| m.line.is_some()).map(|m| by(m.source)).collect();
-            let text =
-                format!("The kernel command line is {:?}, measured by {}.", shown(line.text()), by.join(" and by "));
+            let text = format!(
+                "The kernel command line is {}, measured by {}.",
+                Untrusted(line.text()).quoted(),
+                by.join(" and by ")
+            );
             say(all, "command line", true, text);
             match line.verity_root_hash() {
                 Some(hash) => say(all, "root", true, format!("It names the dm-verity root hash {hash}.")),
@@ -171,7 +154,12 @@ impl Boot {
         lines.dedup();
         if lines.len() > 1 {
             for line in lines {
-                say(all, "command line", true, format!("One of several command lines: {:?}.", shown(line.text())));
+                say(
+                    all,
+                    "command line",
+                    true,
+                    format!("One of several command lines: {}.", Untrusted(line.text()).quoted()),
+                );
             }
         }
     }
@@ -253,7 +241,7 @@ fn say(all: &mut Vec<Sentence>, subject: &'static str, bound: bool, text: String
 
 pub(super) fn file(file: &File) -> String {
     match &file.name {
-        Some(name) => format!("{} ({})", shown(name), file.digest),
+        Some(name) => format!("{} ({})", Untrusted(name).clipped(), file.digest),
         None => file.digest.to_string(),
     }
 }
@@ -269,7 +257,7 @@ pub(super) fn by(source: LineSource) -> &'static str {
 
 /// What is in a variable of keys.
 pub fn holds(keys: &Keys) -> String {
-    let names: Vec<_> = keys.names.iter().map(|name| format!("{:?}", shown(name))).collect();
+    let names: Vec<_> = keys.names.iter().map(|name| Untrusted(name).quoted()).collect();
     let mut parts = Vec::new();
     if !names.is_empty() {
         parts.push(names.join(", "));
@@ -286,16 +274,5 @@ pub fn holds(keys: &Keys) -> String {
 /// For facts with a name: the value, and whether it is only a claim.
 pub(super) fn worth<T: std::fmt::Display>(seen: &Seen<T>) -> String {
     let claim = if seen.bound { "" } else { " (a claim)" };
-    format!("{}{claim}", shown(&seen.value.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_guest_writes_nothing_to_a_terminal() {
-        assert_eq!(shown("a\u{1b}[31mb\u{202e}c\n"), "a\\u{1b}[31mb\\u{202e}c\\n");
-        assert!(shown(&"x".repeat(10_000)).len() < 2_010);
-    }
+    format!("{}{claim}", Untrusted(&seen.value.to_string()).clipped())
 }

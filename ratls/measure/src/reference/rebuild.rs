@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::dsse::{Envelope, EnvelopeError, TrustedKey};
 use super::proof::Rebuild;
 use formats::digest::Sha256Digest;
+use formats::text::Untrusted;
 
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
 const STATEMENT_TYPES: [&str; 2] = ["https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1"];
@@ -186,5 +187,5 @@ fn source(file: &str, statement: &Statement) -> Result<String, RebuildError> {
 
 /// A text of the statement's author, for people: bounded, and on one line.
 fn clipped(text: &str) -> String {
-    text.chars().take(MAX_SOURCE_CHARS).flat_map(char::escape_debug).collect()
+    Untrusted(&text.chars().take(MAX_SOURCE_CHARS).collect::<String>()).to_string()
 }

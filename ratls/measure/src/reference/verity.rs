@@ -8,6 +8,7 @@ use super::proof::{Artefact, Expected, Part};
 use formats::bytes::{ReadError, Reader};
 use formats::crypto::{Sha256Stream, sha256};
 use formats::digest::Sha256Digest;
+use formats::text::Untrusted;
 
 /// Length of the superblock that `veritysetup` writes before the tree.
 pub const SUPERBLOCK_BYTES: usize = 512;
@@ -83,7 +84,7 @@ impl VerityFormat {
         let algorithm = reader.array::<32>()?;
         let name = algorithm.split(|b| *b == 0).next().unwrap_or_default();
         if name != b"sha256" {
-            let seen = String::from_utf8_lossy(name).escape_debug().to_string();
+            let seen = Untrusted(&String::from_utf8_lossy(name)).to_string();
             return Err(VerityError::Unsupported { what: "algorithm", seen, wanted: "sha256" });
         }
         let (data_block, hash_block) = (reader.u32_le()?, reader.u32_le()?);

@@ -17,6 +17,7 @@ use std::fmt;
 
 use super::error::PolicyError;
 use formats::evidence::snp::Measurement;
+use formats::text::Untrusted;
 use measure::launch::would_match;
 use measure::reference::{BootReference, Expected, LaunchFound, LaunchReference, Rebuild, VerityRoot};
 use wanted::{Place, Wanted};
@@ -158,11 +159,11 @@ impl fmt::Display for References {
             writeln!(f, "  recomputed    {} launch digests", launch.digests().count())?;
         }
         for image in &self.images {
-            writeln!(f, "  image         {}, root hash {}", image.name.escape_debug(), image.root.root())?;
+            writeln!(f, "  image         {}, root hash {}", Untrusted(&image.name), image.root.root())?;
         }
         for rebuild in &self.rebuilds {
             let by = rebuild.by().join(", ");
-            writeln!(f, "  from source   sha256 {}, {}, by {}", rebuild.sha256(), rebuild.source(), by.escape_debug())?;
+            writeln!(f, "  from source   sha256 {}, {}, by {}", rebuild.sha256(), rebuild.source(), Untrusted(&by))?;
         }
         Ok(())
     }
