@@ -33,7 +33,7 @@ fn main() {
     for product in ratls::tcb::Product::ALL {
         let pki = Arc::new(Pki::generate(product, RsaSize::Bits2048));
         for vek in [Vek::Vcek, Vek::Vlek { csp: "CN=cc-eu-west-1.amazonaws.com".to_owned() }] {
-            for report_version in [2, 3, 5] {
+            for report_version in [2, 3, 4, 5] {
                 let config = Config { vek: vek.clone(), report_version, ..Config::new(product) };
                 guest(&mut inputs, SimulatedAmdSp::new(&pki, config));
             }

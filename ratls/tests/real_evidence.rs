@@ -59,9 +59,8 @@ fn every_field_of_every_report_is_as_the_case_says() {
         for kind in TcbKind::ALL {
             assert!(report.tcb(kind, layout(wanted)).reserved_is_zero(), "{} {kind}", case.id);
         }
-        let product = case.json["product"].as_str().and_then(|p| Product::from_name(p.split('-').next().unwrap()));
-        if report.cpuid().is_some() {
-            assert_eq!(report.product_from_cpuid(), product, "{}", case.id);
+        if let (Some(_), Some(product)) = (report.cpuid(), case.product()) {
+            assert_eq!(report.product_from_cpuid(), Some(product), "{}", case.id);
         }
         assert_eq!(report.mitigation().is_some(), report.version() == 5, "{}", case.id);
     }
@@ -74,10 +73,13 @@ fn authentic_reports_verify_and_say_what_their_certificate_says() {
         let vek = verified.vek();
         let vlek = verified.report().signing_key() == SigningKey::Vlek;
         assert_eq!(vek.kind(), if vlek { VekKind::Vlek } else { VekKind::Vcek }, "{}", case.id);
-        assert_eq!(vek.product_name(), case.json["product"], "{}", case.id);
+        // Not every case notes what its certificate says.
+        for (key, seen) in
+            [("product", json!(vek.product_name())), ("vek_tcb", json!(vek.tcb())), ("csp", json!(vek.csp()))]
+        {
+            assert!(case.json.get(key).is_none_or(|noted| *noted == seen), "{} {key}", case.id);
+        }
         assert!(vek.product_name_agrees(), "{}", case.id);
-        assert_eq!(json!(vek.tcb()), case.json["vek_tcb"], "{}", case.id);
-        assert_eq!(json!(vek.csp()), case.json["csp"], "{}", case.id);
         assert_eq!(vek.chip_id(), (!vlek).then_some(verified.report().chip_id()), "{}", case.id);
         assert_eq!(vek.crl(), CrlStatus::Absent);
         assert!(!vek.simulated());
@@ -139,6 +141,11 @@ fn refuses_a_leaf_without_its_issuer_and_with_another() {
     }
 }
 
+/// The TCB that an authentic report's key was derived for, as eight bytes.
+fn reported(report: &Report) -> &[u8] {
+    &report.raw()[0x180..0x188]
+}
+
 /// Every report with the certificates of every other case: refused, and for the first thing that differs.
 #[test]
 fn refuses_a_report_with_the_certificates_of_another() {
@@ -147,14 +154,14 @@ fn refuses_a_report_with_the_certificates_of_another() {
         let report = Report::parse(&case.report).unwrap();
         for other in all.iter().filter(|other| other.vek != case.vek) {
             let theirs = Report::parse(&other.report).unwrap();
-            let product = Product::from_name(other.json["product"].as_str().unwrap().split('-').next().unwrap());
+            let product = other.product().or_else(|| theirs.product_from_cpuid());
             let wanted = if report.signing_key() != theirs.signing_key() {
                 "R_KEYSEL"
             } else if report.cpuid().is_some() && report.product_from_cpuid() != product {
                 "E_PRODUCT"
             } else if report.chip_id() != theirs.chip_id() {
                 "E_CHIP_ID"
-            } else if case.json["vek_tcb"] != other.json["vek_tcb"] {
+            } else if reported(&report) != reported(&theirs) {
                 "R_TCB"
             } else {
                 "R_SIG"

@@ -42,7 +42,7 @@ fn every_product_version_and_key_is_accepted_under_the_root_and_refused_without_
     for product in Product::ALL {
         let pki = pki(product);
         let trusted = anchors(&pki);
-        for report_version in [2, 3, 5] {
+        for report_version in [2, 3, 4, 5] {
             for vek in veks() {
                 let config = Config { report_version, vek: vek.clone(), ..Config::new(product) };
                 let mut sp = SimulatedAmdSp::new(&pki, config);

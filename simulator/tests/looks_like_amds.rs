@@ -116,7 +116,7 @@ fn openssl_verifies_the_crl_and_finds_the_revoked_serial() {
 fn every_field_of_the_configuration_is_where_the_parser_looks_for_it() {
     for product in Product::ALL {
         let pki = pki(product);
-        for report_version in [2, 3, 5] {
+        for report_version in [2, 3, 4, 5] {
             for vek in [Vek::Vcek, vlek()] {
                 let config = Config { report_version, vek, guest_svn: 7, ..Config::new(product) };
                 let mut sp = SimulatedAmdSp::new(&pki, config.clone());

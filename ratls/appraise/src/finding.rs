@@ -85,7 +85,11 @@ impl Finding {
 fn expectation(id: &str) -> (&'static str, &'static str, &'static str) {
     match id {
         "R_LEN" => ("report", "1184 bytes", "give the report as the firmware wrote it, without a wrapper around it"),
-        "R_VER" => ("report version", "2, 3 or 5", "a newer firmware needs a newer version of this program"),
+        "R_VER" => (
+            "report version",
+            "2 to 5",
+            "if the number is higher, update evident-client; a lower one is no report of SEV-SNP",
+        ),
         "R_ALG" => {
             ("report signature algorithm", "1, ECDSA P-384 with SHA-384", "this is no report of SEV-SNP firmware")
         }

@@ -7,6 +7,7 @@ pub mod lab;
 pub mod logs;
 pub mod soft_tpm;
 
+use ratls::tcb::Product;
 use ratls::time::UnixTime;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,11 @@ impl Case {
 
     pub fn is_authentic(&self) -> bool {
         self.json["expect"] == "authentic"
+    }
+
+    /// The product as the case notes it.
+    pub fn product(&self) -> Option<Product> {
+        Product::from_name(self.json["product"].as_str()?.split('-').next()?)
     }
 
     /// A time at which the certificates are valid.

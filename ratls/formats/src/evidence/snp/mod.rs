@@ -1,7 +1,7 @@
 //! The SEV-SNP attestation report: 1184 bytes to typed fields.
 //!
 //! The raw bytes are kept, because signatures and digests are over what was received and never over something re-encoded. For
-//! the versions that are known (2, 3 and 5) every reserved byte must hold what the ABI says; another version is refused, since
+//! the versions that are known (2 to 5) every reserved byte must hold what the ABI says; another version is refused, since
 //! nobody knows what its bytes mean. A parsed report proves nothing: `verify::report` does.
 //!
 //! Source: AMD 56860, table ATTESTATION_REPORT. PLATFORM_INFO is not held to its reserved bits: Turin
