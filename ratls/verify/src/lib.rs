@@ -16,6 +16,7 @@
 
 #![warn(clippy::unwrap_used)]
 
+pub mod advisories;
 mod aws;
 mod azure;
 pub mod bundle;
