@@ -26,7 +26,9 @@ use tokio::time::{Instant, timeout_at};
 use crate::attested::{AttestedStream, Tls};
 use crate::audit::{AuditLog, KeptPolicy};
 use crate::evidence::{self, AskError, Known};
-use crate::failed::{chain, evidence_missing, unreachable};
+use proxy_core::exit::chain;
+
+use crate::failed::{evidence_missing, unreachable};
 use crate::open::OpenError;
 
 /// How long each step may take.

@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use proxy_core::exit::chain;
 use proxy_core::framing::FramingError;
 use proxy_core::tunnel::TunnelEnd;
 use ratls::text::Untrusted;
@@ -60,21 +61,6 @@ pub(crate) fn evidence_missing(address: &str, error: FramingError) -> OpenError 
 
 pub(crate) fn unreachable(address: &str, reason: impl Into<String>) -> OpenError {
     OpenError::Unreachable { address: address.to_owned(), reason: reason.into() }
-}
-
-/// An error and what is behind it, in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let inner_text = inner.to_string();
-        if !text.contains(&inner_text) {
-            text.push_str(": ");
-            text.push_str(&inner_text);
-        }
-        source = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

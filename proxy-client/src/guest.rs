@@ -360,7 +360,7 @@ fn read_identity(files: &config::ClientCertificate) -> Result<ServerIdentity, Co
 }
 
 fn unusable(key: &'static str, file: &Path, error: &dyn std::error::Error) -> ConfigError {
-    ConfigError::Identity { key, file: file.to_owned(), problem: crate::failed::chain(error) }
+    ConfigError::Identity { key, file: file.to_owned(), problem: proxy_core::exit::chain(error) }
 }
 
 #[cfg(test)]

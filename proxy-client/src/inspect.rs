@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use proxy_core::exit::{FAILED as EXIT_UNREACHABLE, USAGE as EXIT_USAGE};
 use proxy_core::net::{Addr, AddrError};
 use proxy_core::tasks::Tasks;
 use proxy_core::tls::client_config;
@@ -14,9 +15,6 @@ use rustls::pki_types::ServerName;
 use crate::cli::InspectArgs;
 use crate::dial::{Deadlines, Target};
 use crate::tools::{self, Output};
-
-const EXIT_USAGE: u8 = 2;
-const EXIT_UNREACHABLE: u8 = 4;
 
 pub async fn run(args: InspectArgs) -> ExitCode {
     inspect(args).await.emit()

@@ -7,11 +7,8 @@ use std::process::ExitCode;
 use clap::Parser;
 use evident_client::cli::{Cli, Command};
 use evident_client::config::{Config, ConfigError};
-use evident_client::{dial, failed, inspect, run, tools};
-use proxy_core::console;
-
-const EXIT_USAGE: u8 = 2;
-const EXIT_FAILED: u8 = 4;
+use evident_client::{dial, inspect, run, tools};
+use proxy_core::{console, exit};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -22,7 +19,7 @@ fn main() -> ExitCode {
         Some(Command::Inspect(_)) | None => true,
     };
     if needs_clock && let Err(error) = dial::now().check_clock() {
-        return fail(EXIT_USAGE, &error);
+        return fail(exit::USAGE, &error);
     }
     match cli.command {
         Some(Command::Verify(args)) => tools::verify::run(*args),
@@ -35,7 +32,7 @@ fn main() -> ExitCode {
             Ok(config) => block_on(async {
                 run::run(config).await.unwrap_or_else(|error| match error.downcast_ref() {
                     Some(error) => misconfigured(error),
-                    None => fail(EXIT_FAILED, error.as_ref()),
+                    None => fail(exit::FAILED, error.as_ref()),
                 })
             }),
             Err(error) => misconfigured(&error),
@@ -45,7 +42,7 @@ fn main() -> ExitCode {
 
 /// It does not go away by trying again, so the exit code is the one after which systemd does not.
 fn misconfigured(error: &ConfigError) -> ExitCode {
-    let code = fail(EXIT_USAGE, error);
+    let code = fail(exit::USAGE, error);
     if let Some(next) = error.next_step() {
         console::write_message(&next.to_string());
     }
@@ -54,12 +51,16 @@ fn misconfigured(error: &ConfigError) -> ExitCode {
 
 fn block_on(future: impl Future<Output = ExitCode>) -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(future),
-        Err(error) => fail(EXIT_FAILED, &error),
+        Ok(runtime) => {
+            let code = runtime.block_on(future);
+            // A blocking call that hangs (a disk) must not hold up the end.
+            runtime.shutdown_background();
+            code
+        }
+        Err(error) => fail(exit::FAILED, &error),
     }
 }
 
-fn fail(code: u8, error: &(dyn std::error::Error + 'static)) -> ExitCode {
-    console::write_message(&format!("evident-client: {}", failed::chain(error)));
-    ExitCode::from(code)
+fn fail(code: u8, error: &dyn std::error::Error) -> ExitCode {
+    exit::fail("evident-client", error, code)
 }

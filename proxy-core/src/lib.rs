@@ -1,8 +1,8 @@
 //! What both proxies need at the edge of the core: sockets, limits, tasks, TLS over sockets, telemetry.
 //!
 //! ```text
-//!  net ── limits ── tls ── link ── framing ── tunnel ── relay  one connection, from accept to the last byte
-//!  tasks    telemetry  metrics  admin  notify  nofile       the process around it
+//!  net ── limits ── tls ── link ── framing ── tunnel ── relay       one connection, from accept to the last byte
+//!  tasks  signals  log_writer  metrics  admin  notify  nofile  exit  the process around it
 //! ```
 //!
 //! Everything here is async and does I/O; what is true about evidence is decided in `ratls`.
@@ -12,6 +12,7 @@
 pub mod admin;
 pub mod console;
 pub mod duration;
+pub mod exit;
 pub mod framing;
 pub mod headers;
 pub mod limits;

@@ -1,7 +1,8 @@
 //! The signals that a service manager, a terminal or a log rotator sends.
 //!
 //! The first SIGTERM or SIGINT begins the drain, a second one ends the program at once. SIGHUP is logged and has no other
-//! effect: its default action would kill the program without a drain.
+//! effect: its default action would kill the program without a drain. So would that of SIGXFSZ, which a log file at its
+//! size limit raises; taken over, the write fails instead.
 
 use std::io;
 use std::time::Duration;
@@ -10,12 +11,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::tasks::{Drained, Tasks};
 
+/// From asm-generic/signal.h; the number is the same on every architecture that has SEV-SNP.
+const SIGXFSZ: i32 = 25;
+
 /// The process's signals, from the moment it is made.
 #[derive(Debug)]
 pub struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    _file_size: Signal,
 }
 
 impl Signals {
@@ -25,6 +30,7 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
+            _file_size: signal(SignalKind::from_raw(SIGXFSZ))?,
         })
     }
 

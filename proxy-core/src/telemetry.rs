@@ -35,6 +35,8 @@ pub enum TelemetryError {
     Level { seen: String },
     #[error("logging was set up before")]
     Twice(#[source] TryInitError),
+    #[error("the thread that writes the log cannot be started")]
+    Thread(#[source] std::io::Error),
 }
 
 impl Level {
@@ -67,15 +69,29 @@ pub fn init(format: Format, level: &Level) -> Result<LogGuard, TelemetryError> {
         Ok(text) if !text.is_empty() => filter(&text)?,
         _ => filter(level.as_str())?,
     };
-    let (writer, guard) = log_writer::start(format);
-    // Its own complaints go to `eprintln!`, which panics where standard error is closed.
-    let events = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).log_internal_errors(false);
+    let (writer, guard) = log_writer::start().map_err(TelemetryError::Thread)?;
+    let events = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(move || writer.clone())
+        // Its own complaints go to `eprintln!`, which panics where standard error is closed.
+        .log_internal_errors(false);
     match format {
         Format::Text => events.with_ansi(std::io::stderr().is_terminal()).finish().try_init(),
         Format::Json => events.json().flatten_event(true).with_current_span(true).finish().try_init(),
     }
     .map_err(TelemetryError::Twice)?;
+    log_panics();
     Ok(guard)
+}
+
+/// The default hook writes to standard error itself and would wait for its reader.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        let payload = panic.payload();
+        let text = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+        tracing::error!(place, message = text.unwrap_or("(no text)"), "a panic; this is a bug, please report it");
+    }));
 }
 
 fn filter(text: &str) -> Result<EnvFilter, TelemetryError> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use attester::batcher::{Batcher, Settings, StatementContext};
-use proxy_core::console;
+use proxy_core::exit;
 use proxy_core::tasks::Tasks;
 use ratls::appraise::appraise;
 use ratls::binding::statement::Epoch;
@@ -72,7 +72,5 @@ pub async fn run(flags: EvidenceFlags) -> Result<ExitCode> {
         std::fs::write(path, bundle.encode()).with_context(|| format!("cannot write {}", path.display()))?;
         text.push_str(&format!("saved the evidence to {}\n", path.display()));
     }
-    // A reader that went away (`| head`) is no error of ours.
-    console::write_result(&text).context("cannot write the result")?;
-    Ok(ExitCode::from(result.exit_code()))
+    Ok(exit::print("evident-proxy", &text, result.exit_code()))
 }

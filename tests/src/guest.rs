@@ -32,6 +32,7 @@ pub struct GuestBuilder {
     listen: Option<SocketAddr>,
     log: String,
     stderr: Option<Stdio>,
+    changes: Vec<Box<dyn FnOnce(Program) -> Program>>,
 }
 
 impl Guest {
@@ -46,6 +47,7 @@ impl Guest {
             listen: None,
             log: "info".to_owned(),
             stderr: None,
+            changes: Vec::new(),
         }
     }
 
@@ -111,6 +113,12 @@ impl GuestBuilder {
         self
     }
 
+    /// Changes how it is started, in whatever this builder has no word for.
+    pub fn changed(mut self, change: impl FnOnce(Program) -> Program + 'static) -> GuestBuilder {
+        self.changes.push(Box::new(change));
+        self
+    }
+
     /// Starts it and waits until its port is open, which is after it has verified a statement of its own.
     pub fn start(self) -> Result<Guest> {
         let dir = tempfile::Builder::new().prefix("evident-guest-").tempdir().context("directory of a guest")?;
@@ -130,6 +138,9 @@ impl GuestBuilder {
             let file = dir.path().join("evident-proxy.toml");
             std::fs::write(&file, &self.config).context("writing a guest's configuration")?;
             program = program.arg("--config").arg(file);
+        }
+        for change in self.changes {
+            program = change(program);
         }
         if let Some(stderr) = self.stderr {
             program = program.stderr(stderr);

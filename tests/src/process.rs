@@ -26,6 +26,7 @@ const GRACE: Duration = Duration::from_secs(3);
 pub struct Program {
     name: String,
     command: Command,
+    stdout: Option<Stdio>,
     stderr: Option<Stdio>,
 }
 
@@ -35,7 +36,7 @@ impl Program {
         let name = Path::new(path).file_name().unwrap_or(path).to_string_lossy().into_owned();
         let mut command = Command::new(path);
         command.stdin(Stdio::null());
-        Program { name, command, stderr: None }
+        Program { name, command, stdout: None, stderr: None }
     }
 
     /// What errors call it; otherwise the file name.
@@ -69,6 +70,12 @@ impl Program {
         self
     }
 
+    /// Writes its standard output there instead of to the file that [`Running::stdout`] reads.
+    pub fn stdout(mut self, stdout: impl Into<Stdio>) -> Program {
+        self.stdout = Some(stdout.into());
+        self
+    }
+
     /// Writes its standard error there instead of to the file that [`Running::stderr`] reads.
     pub fn stderr(mut self, stderr: impl Into<Stdio>) -> Program {
         self.stderr = Some(stderr.into());
@@ -88,7 +95,8 @@ impl Program {
 
     pub fn spawn(mut self) -> Result<Running> {
         let logs = tempfile::Builder::new().prefix("evident-log-").tempdir().context("directory for logs")?;
-        let stdout = File::create(logs.path().join("stdout"))?;
+        let own = File::create(logs.path().join("stdout"))?;
+        let stdout = self.stdout.unwrap_or_else(|| own.into());
         let own = File::create(logs.path().join("stderr"))?;
         let stderr = self.stderr.unwrap_or_else(|| own.into());
         let child =

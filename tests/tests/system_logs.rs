@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use evident_tests::binaries::{evident_client, evident_proxy};
 use evident_tests::curl::curl;
-use evident_tests::observe::metric;
+use evident_tests::observe::{metric, until_ready};
 use evident_tests::wait::{self, PATIENCE};
 use evident_tests::{Client, Guest, Program, Upstream};
 
@@ -117,4 +117,74 @@ fn system_a_start_that_fails_keeps_its_exit_code_without_standard_error() -> Res
         }
     }
     Ok(())
+}
+
+/// A collector that hangs holds both outputs, and the end of the program must not wait for either.
+#[test]
+fn system_a_guest_ends_while_nobody_reads_either_of_its_outputs() -> Result<()> {
+    let upstream = Upstream::http()?;
+    let (_unread, stuck) = std::io::pipe()?;
+    let stdout = stuck.try_clone()?;
+    let guest = Guest::in_front_of(upstream.address()).log("debug").stderr(stuck);
+    let mut guest = guest.changed(|program| program.stdout(stdout)).start()?;
+    send_nonsense(guest.address(), MANY_LINES)?;
+    loses_lines(guest.admin())?;
+    let status = guest.program.terminate(Duration::from_secs(8))?;
+    ensure!(status.success(), "the guest ended with {status}");
+    Ok(())
+}
+
+#[test]
+fn system_a_result_that_nobody_reads_keeps_its_exit_code_and_a_full_disk_is_a_failure() -> Result<()> {
+    let upstream = Upstream::http()?;
+    let guest = Guest::in_front_of(upstream.address()).start()?;
+    let policy = tempfile::NamedTempFile::new()?;
+    guest.policy().names(&[NAME]).write(policy.path())?;
+    let policy = policy.path().to_string_lossy().into_owned();
+    let commands: [(_, &[&str]); 2] = [
+        (evident_client()?, &["policy", "check", &policy]),
+        (evident_proxy()?, &["check-config", "--upstream", "127.0.0.1:1"]),
+    ];
+    for (program, args) in commands {
+        let (reader, closed) = std::io::pipe()?;
+        drop(reader);
+        let full: File = OpenOptions::new().write(true).open("/dev/full")?;
+        for (stdout, wanted) in [(Stdio::from(closed), 0), (full.into(), 4)] {
+            let done = Program::new(&program).args(args).stdout(stdout).run(PATIENCE)?;
+            ensure!(done.code()? == wanted, "{args:?}: {}, not {wanted}: {}", done.status, done.stderr);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn system_a_service_manager_that_reads_nothing_holds_up_no_start() -> Result<()> {
+    let upstream = Upstream::http()?;
+    let dir = tempfile::tempdir()?;
+    let path = dir.path().join("notify");
+    let _manager = std::os::unix::net::UnixDatagram::bind(&path)?;
+    // As many messages as the socket will hold.
+    let filler = std::os::unix::net::UnixDatagram::unbound()?;
+    filler.set_nonblocking(true)?;
+    while filler.send_to(b"X=1", &path).is_ok() {}
+    let guest = Guest::in_front_of(upstream.address());
+    let mut guest = guest.changed(move |program| program.env("NOTIFY_SOCKET", &path)).start()?;
+    until_ready(guest.admin())?;
+    let status = guest.program.terminate(Duration::from_secs(8))?;
+    ensure!(status.success(), "{status}");
+    Ok(())
+}
+
+/// What `ulimit -f` does to a log file: a write beyond it raises SIGXFSZ.
+#[test]
+fn system_a_log_file_at_its_size_limit_ends_nobody() -> Result<()> {
+    let upstream = Upstream::http()?;
+    let file = tempfile::NamedTempFile::new()?;
+    let log = OpenOptions::new().append(true).open(file.path())?;
+    let guest = Guest::in_front_of(upstream.address()).stderr(log).start()?;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(guest.program.pid())?);
+    let limit = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    rustix::process::prlimit(pid, rustix::process::Resource::Fsize, limit)?;
+    send_nonsense(guest.address(), 3)?;
+    loses_lines(guest.admin())
 }

@@ -210,7 +210,7 @@ fn says_which_file_cannot_be_read_who_names_it_and_what_to_do() {
         (of_file(&format!("{GUEST}token_file = \"none\"\n")), "c.toml:6: guest.token_file: ", "none", "permissions"),
     ] {
         let refused = refused.unwrap_err();
-        let said = crate::failed::chain(&refused);
+        let said = proxy_core::exit::chain(&refused);
         assert!(said.contains(origin) && said.contains(file) && said.ends_with("(os error 2)"), "{said}");
         assert!(refused.next_step().is_some_and(|step| step.contains(next)), "{said}: {:?}", refused.next_step());
     }

@@ -10,8 +10,6 @@ use serde_json::json;
 use super::{EXIT_REFUSED, EXIT_UNREADABLE, Output};
 use crate::audit::{self, Kind, MAX_PROBLEMS, Report};
 
-const EXIT_TAMPERED: u8 = 1;
-
 /// `evident-client audit …`
 #[derive(Debug, clap::Subcommand)]
 pub enum AuditCommand {
@@ -66,7 +64,9 @@ pub fn verify(args: &VerifyLogArgs) -> Output {
     };
     let cut = args.head.is_some() && report.head != args.head;
     let exit = match () {
-        () if cut || report.problems.iter().any(|problem| problem.kind == Kind::Tampered) => EXIT_TAMPERED,
+        () if cut || report.problems.iter().any(|problem| problem.kind == Kind::Tampered) => {
+            proxy_core::exit::NOT_AUTHENTIC
+        }
         () if !report.problems.is_empty() => EXIT_REFUSED,
         () => 0,
     };

@@ -22,14 +22,7 @@ mod reference_files;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
-use proxy_core::console;
-
-/// Usage, configuration or policy file error.
-const EXIT_USAGE: u8 = 2;
-/// Read and understood, and not what is accepted.
-const EXIT_REFUSED: u8 = 3;
-/// Could not be reached or read.
-const EXIT_UNREADABLE: u8 = 4;
+use proxy_core::exit::{self, FAILED as EXIT_UNREADABLE, REFUSED as EXIT_REFUSED, USAGE as EXIT_USAGE};
 
 /// What a command would print, and its exit code.
 #[must_use]
@@ -45,7 +38,7 @@ pub struct Output {
 impl Output {
     /// A command that came to nothing: the error for stderr, and what to do next.
     fn failed(exit: u8, error: &dyn std::error::Error, next: &str) -> Output {
-        let stderr = format!("evident-client: {}\n{next}\n", crate::failed::chain(error));
+        let stderr = format!("evident-client: {}\n{next}\n", proxy_core::exit::chain(error));
         Output { stdout: String::new(), coloured: None, stderr, exit }
     }
 
@@ -53,13 +46,7 @@ impl Output {
     pub fn emit(self) -> ExitCode {
         let _ = std::io::stderr().write_all(self.stderr.as_bytes());
         let text = self.coloured.filter(|_| shows_colours()).unwrap_or(self.stdout);
-        match console::write_result(&text) {
-            Ok(()) => ExitCode::from(self.exit),
-            Err(error) => {
-                console::write_message(&format!("evident-client: cannot write the result: {error}"));
-                ExitCode::from(EXIT_UNREADABLE)
-            }
-        }
+        exit::print("evident-client", &text, self.exit)
     }
 }
 
