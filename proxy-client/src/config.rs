@@ -264,13 +264,18 @@ impl Config {
 
     /// What an operator should know and nothing forbids; logged at start.
     pub fn cautions(&self) -> Vec<String> {
-        self.listening()
+        let placeholders = self.guests.iter().flat_map(|guest| {
+            let policy = &guest.policy.policy;
+            policy.placeholder_cautions().into_iter().map(|caution| format!("{}: {caution}", policy.file()))
+        });
+        let exposed = self
+            .listening()
             .into_iter()
             .filter(|(addr, what)| !addr.is_local() && what != "admin")
             .map(|(addr, what)| {
                 format!("{what} on {addr} can be reached by other machines: they use the guests as you do, in plain text up to here")
-            })
-            .collect()
+            });
+        placeholders.chain(exposed).collect()
     }
 }
 

@@ -10,7 +10,7 @@ use proxy_core::framing::{Framed, FramingError};
 use proxy_core::link::Link;
 use ratls::appraise::Finding;
 use ratls::endorsement::TrustAnchors;
-use ratls::policy::AppraisalPolicy;
+use ratls::policy::{AppraisalPolicy, ProfilePolicy};
 use ratls::verify::{CredentialError, CredentialProof, Part, PartRefusal, Question, VerifiedEvidence};
 use ratls::wire::attest::{PartInfo, part};
 use ratls::wire::credential::CredentialResponse;
@@ -118,10 +118,12 @@ pub async fn complete<S: Link>(
 
 /// Logs are of use where a TPM says what they must replay to; the endorsement of a firmware, where the policy can rest on it.
 fn is_needed(listed: &PartInfo, evidence: &VerifiedEvidence, policy: Option<&AppraisalPolicy>) -> bool {
+    let needs_ima =
+        || policy.is_none_or(|file| file.for_profile(evidence.profile()).is_some_and(ProfilePolicy::needs_ima));
     match listed.name.as_str() {
         part::EVENT_LOG => evidence.tpm().is_some(),
         // It grows, so it is another one for each connection: not without need.
-        part::IMA_LOG => evidence.tpm().is_some() && policy.is_none_or(AppraisalPolicy::needs_ima),
+        part::IMA_LOG => evidence.tpm().is_some() && needs_ima(),
         part::GCE_ENDORSEMENT => true,
         part::SETTINGS => policy.is_none(),
         _ => false,

@@ -491,7 +491,7 @@ fn a_verdict_from_files_in_hand_is_made_again_when_those_files_are_gone() {
         let loaded = evident_client::tools::policy::load(&path).unwrap();
         let log = AuditLog::open(&kept, ROOMY).unwrap();
         let kept = log.keep_policy(loaded.policy.digest(), &loaded.source).unwrap();
-        let digest = loaded.policy.references().launches()[0].digests().next().unwrap();
+        let digest = loaded.policy.only().unwrap().references().launches()[0].digests().next().unwrap();
         let mut config = Config::new(Product::Milan);
         config.measurement = digest;
         let bundle = saved::batch_of(config, 1).remove(0);

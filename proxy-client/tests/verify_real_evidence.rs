@@ -135,10 +135,11 @@ fn every_case_has_the_exit_code_and_the_fields_that_it_expects() {
             };
             assert_eq!(snp[key], wanted, "{name}: {key}");
         }
-        assert_eq!(snp["vek"]["tcb"], case.json["vek_tcb"], "{name}");
-        assert_eq!(snp["vek"]["csp"], case.json["csp"], "{name}");
-        let product = case.json["product"].as_str().unwrap().to_lowercase();
-        assert!(product.starts_with(snp["product"].as_str().unwrap()), "{name}: {product}");
+        // Not every case notes what its certificate says; its name begins with the product.
+        for (key, noted) in [("tcb", "vek_tcb"), ("csp", "csp")] {
+            assert!(case.json.get(noted).is_none_or(|noted| *noted == snp["vek"][key]), "{name}: {key}");
+        }
+        assert!(name.starts_with(snp["product"].as_str().unwrap()), "{name}");
 
         let fields = &case.json["fields"];
         let found = |id: &str| finding(&json, id).map(|f| f["severity"].as_str().unwrap().to_owned());
@@ -162,7 +163,8 @@ fn certificates_come_in_any_order_and_form_and_roots_among_them_are_ignored() {
     for case in cases.iter().filter(|c| c.expect() == "authentic") {
         let (vek, issuer) = (case.path("vek.der"), case.path("issuer.der"));
         assert_eq!(case.verify(&[&issuer, &vek], &[]).exit, 0, "{}", case.name);
-        let product = case.json["product"].as_str().unwrap().split('-').next().unwrap().to_lowercase();
+        // The name of a case begins with the product.
+        let product = case.name.split('-').next().unwrap();
         // ASK, ARK and ASVK in one file.
         let chain = evidence().unwrap().join(format!("endorsements/{product}_ask_ark_asvk.pem")).display().to_string();
         assert_eq!(case.verify(&[&chain, &vek], &[]).exit, 0, "{}", case.name);

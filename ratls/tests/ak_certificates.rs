@@ -124,7 +124,7 @@ fn openssl_agrees_on_every_path() {
         let dir =
             std::env::temp_dir().join(format!("evident-ak-{}-{}", std::process::id(), set.name.replace(' ', "_")));
         std::fs::create_dir_all(&dir).unwrap();
-        let roots = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/endorsement/roots");
+        let roots = Path::new(env!("CARGO_MANIFEST_DIR")).join("verify/src/endorsement/roots");
         let to_pem = |der: &Path, name: &str| {
             let out = dir.join(name);
             let ok = Command::new("openssl")

@@ -52,6 +52,7 @@ fn every_key_is_documented() {
     let reference = |kind| format!("{base}identity = \"any\"\n{snp}[[reference]]\nkind = \"{kind}\"\nx = 1\n");
     for text in [
         "x = 1\n".to_owned(),
+        "version = 2\n[[accept]]\nx = 1\n".to_owned(),
         format!("{base}identity.x = 1\n"),
         format!("{base}identity.launch_identity.x = 1\n"),
         format!("{base}identity = \"any\"\nsnp.x = 1\n"),

@@ -4,7 +4,7 @@ mod shared;
 
 use ratls::endorsement::{CrlStatus, MAX_CERTIFICATES, TrustAnchors, VekKind};
 use ratls::evidence::snp::{Report, SigningKey, TcbKind};
-use ratls::tcb::{Product, TcbLayout};
+use ratls::tcb::TcbLayout;
 use ratls::time::UnixTime;
 use ratls::verify::report::{ReportRefusal, VerifiedReport, verify_report};
 use serde_json::{Value, json};

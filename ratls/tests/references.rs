@@ -112,7 +112,7 @@ fn policy(references: &str, files: &Files) -> AppraisalPolicy {
 
 /// The digest of the second machine that the policy allows.
 fn digest(policy: &AppraisalPolicy) -> Measurement {
-    policy.references().launches()[0].digests().last().unwrap()
+    policy.only().unwrap().references().launches()[0].digests().last().unwrap()
 }
 
 fn pki() -> &'static Arc<Pki> {
@@ -224,7 +224,7 @@ fn plat_n27_a_policy_names_at_most_64_machines() {
     assert_eq!(error.key(), "reference[0].vcpus");
     assert!(error.to_string().contains("65 combinations"), "{error}");
     let eight = policy(&GUEST.replace("[1, 2]", "[8]"), &files());
-    let why = policy(GUEST, &files()).references().launches()[0].explain(&digest(&eight)).unwrap();
+    let why = policy(GUEST, &files()).only().unwrap().references().launches()[0].explain(&digest(&eight)).unwrap();
     assert_eq!(ratls::launch::would_match(&why), "it would match with vcpus = 8");
     let result = judged(&policy(GUEST, &files()), digest(&eight));
     let finding = result.findings().iter().find(|f| f.id() == "R_LD").unwrap();
@@ -350,7 +350,7 @@ fn a_guest_given_page_by_page_is_direct() {
 fn a_reference_with_files_matches_nothing_before_they_are_loaded() {
     let loaded = policy(GUEST, &files());
     let unloaded = AppraisalPolicy::parse(&text(GUEST, ""), "policy.toml").unwrap();
-    assert_eq!(unloaded.references().files(), ["OVMF.fd", "vmlinuz", "initrd.img"]);
+    assert_eq!(unloaded.only().unwrap().references().files(), ["OVMF.fd", "vmlinuz", "initrd.img"]);
     let result = judged(&unloaded, digest(&loaded));
     assert!(is_fatal(&result, "R_LD"), "{result}");
 }

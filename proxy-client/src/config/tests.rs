@@ -40,7 +40,7 @@ impl Folder {
 }
 
 fn policy(names: &str) -> String {
-    let measurement = "a".repeat(96);
+    let measurement = "ab".repeat(48);
     format!(
         "version = 1\nprofiles = [\"snp\"]\nidentity = \"any\"\n{names}\n\
          [snp]\nmeasurements = [\"{measurement}\"]\nsigning_keys = [\"vcek\"]\n\
@@ -91,6 +91,16 @@ fn a_file_says_everything() {
     assert_eq!(config.log_format, Format::Json);
     let cautions = config.cautions();
     assert!(cautions.len() == 1 && cautions[0].contains("0.0.0.0:8080"), "{cautions:?}");
+}
+
+#[test]
+fn a_policy_whose_digests_are_placeholders_is_named_at_start() {
+    let folder = Folder::new();
+    folder.write("copied.toml", &policy("").replace(&"ab".repeat(48), &"1".repeat(96)));
+    let config = folder.load("--guest g.example:8443 --policy $D/copied.toml --listen 8080").unwrap();
+    let cautions = config.cautions();
+    assert_eq!(cautions.len(), 1, "{cautions:?}");
+    assert!(cautions[0].contains("copied.toml: measurements: "), "{cautions:?}");
 }
 
 #[test]

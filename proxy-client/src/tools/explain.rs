@@ -113,7 +113,7 @@ fn near(result: &AttestationResult, policy: &AppraisalPolicy) -> Option<String> 
     let refused = |finding: &&ratls::appraise::Finding| finding.id() == "R_LD" && finding.severity() == Severity::Fatal;
     result.findings().iter().find(refused)?;
     let measured = result.evidence()?.report().report().measurement();
-    let references = policy.references();
+    let references = policy.for_profile(result.profile()?)?.references();
     if references.launches().is_empty() {
         return None;
     }

@@ -33,6 +33,7 @@ pub(super) fn details(
         all.extend(nearest(finding).map(|detail| (finding.id(), detail)));
     }
     let refused_by = |id: &str| fatal.iter().any(|finding| finding.id() == id);
+    let Some(policy) = result.profile().and_then(|profile| policy.for_profile(profile)) else { return all };
     let (Some(boot), Some(rules)) = (result.booted(), policy.event_log()) else { return all };
     if refused_by("L_COMMAND_LINE") {
         all.extend(command_lines(&boot, rules).into_iter().map(|detail| ("L_COMMAND_LINE", detail)));

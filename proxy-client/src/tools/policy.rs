@@ -196,13 +196,22 @@ pub fn check(args: &CheckArgs) -> Output {
         Err(error) => return refused(&error),
     };
     let stdout = if args.json {
-        let report = json!({
+        let accepted: Vec<_> = policy
+            .accepted()
+            .iter()
+            .map(|one| json!({ "profile": one.profile(), "identity": one.identity().to_string() }))
+            .collect();
+        let mut report = json!({
             "file": policy.file(),
             "sha256": policy.digest(),
             "profiles": policy.profiles(),
-            "identity": policy.identity().to_string(),
+            "accept": accepted,
             "cautions": policy.cautions(),
         });
+        // A file for one platform keeps the key that it had before there were several.
+        if let Some(only) = policy.only() {
+            report["identity"] = json!(only.identity().to_string());
+        }
         json_for_people(&format!("{report:#}\n"))
     } else {
         let mut text = format!("{}: a policy, and it accepts:\n{policy}", policy.file());

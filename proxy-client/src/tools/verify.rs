@@ -13,7 +13,7 @@ use ratls::binding::Profile;
 use ratls::bundle::{Bundle, MAX_BUNDLE};
 use ratls::endorsement::TrustAnchors;
 use ratls::evidence::snp::{Report, SigningKey, TcbKind};
-use ratls::policy::AppraisalPolicy;
+use ratls::policy::{AppraisalPolicy, ProfilePolicy};
 use ratls::time::UnixTime;
 use ratls::verify::{Channel, ReportRefusal, VerifyError, verify_bundle, verify_files};
 
@@ -169,10 +169,7 @@ fn judge_pieces(
         Err(Refused::Piece(error)) => return Ok(refused(Finding::of_verification(error.id(), &error))),
     };
     // Where the pieces do not tell their platform, a policy for one alone does.
-    let wanted = policy.and_then(|policy| match policy.profiles() {
-        [only] => Some(*only),
-        _ => None,
-    });
+    let wanted = policy.and_then(AppraisalPolicy::only).map(ProfilePolicy::profile);
     Ok(match verify_files(&pieces.files(), wanted, anchors, now) {
         Ok(verified) => appraise_files(policy, verified),
         Err(error) => refused(explain(&error, pieces.report())),

@@ -9,7 +9,7 @@ use super::finding::{Finding, Severity};
 use super::launch;
 use super::levels::{Claim, Component, Cover, Inputs, Matched, Provenance, RootState};
 use super::snp::AMDS_LIST;
-use crate::policy::{AppraisalPolicy, IdentityRule, LaunchAnswer};
+use crate::policy::{IdentityRule, LaunchAnswer, ProfilePolicy};
 use formats::binding::Profile;
 use verify::{Channel, Freshness, Link, Root, VerifiedEvidence, VerifiedTpm};
 
@@ -42,7 +42,7 @@ const OF_THE_VTPM: &[&str] = &["T_UNBOUND", "T_AK_UNPROVEN", "T_AK_WITNESSED", "
 
 /// Everything that is known, for [`super::levels::judge`].
 pub(super) fn inputs(
-    policy: Option<&AppraisalPolicy>,
+    policy: Option<&ProfilePolicy>,
     evidence: &VerifiedEvidence,
     findings: &[Finding],
     covered: Vec<Covered>,
@@ -137,11 +137,11 @@ fn vtpm(profile: Profile) -> Option<RootState> {
 }
 
 /// The launch measurement: in full where it is on the policy's list or its maker's; where only the owner's key is pinned, its signer.
-fn firmware(policy: Option<&AppraisalPolicy>, evidence: &VerifiedEvidence, findings: &[Finding]) -> Claim {
+fn firmware(policy: Option<&ProfilePolicy>, evidence: &VerifiedEvidence, findings: &[Finding]) -> Claim {
     let refused = |id| findings.iter().any(|finding| finding.id == id && finding.severity == Severity::Fatal);
     let measured = evidence.report().report().measurement();
     let listed = policy.and_then(|policy| policy.launch(measured));
-    let signed = |policy: &AppraisalPolicy| match policy.identity() {
+    let signed = |policy: &ProfilePolicy| match policy.identity() {
         IdentityRule::All(rules) => rules.launch_identity.is_some() && !refused("I_LAUNCH"),
         IdentityRule::Any => false,
     };

@@ -3,7 +3,7 @@
 use super::finding::Severity;
 use super::judge::Judge;
 use super::snp::one_of;
-use crate::policy::{AppraisalPolicy, AwsRules, AzureRules, EndorsementRules, GcpRules, Need, Permission};
+use crate::policy::{AwsRules, AzureRules, EndorsementRules, GcpRules, Need, Permission, ProfilePolicy};
 use formats::binding::Profile;
 use formats::evidence::hcl::Claims;
 use formats::evidence::tpm::{Bank, PcrValue};
@@ -26,7 +26,7 @@ pub(super) fn always(judge: &mut Judge<'_>, evidence: &VerifiedEvidence) {
 }
 
 /// Checks that compare with what the policy names.
-pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &AppraisalPolicy, evidence: &VerifiedEvidence) {
+pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &ProfilePolicy, evidence: &VerifiedEvidence) {
     let clouds = policy.clouds();
     match evidence.profile() {
         Profile::AzureSnp => {
@@ -88,7 +88,7 @@ fn paravisor(judge: &mut Judge<'_>, claims: &Claims) {
     }
 }
 
-fn allows_console(policy: &AppraisalPolicy) -> bool {
+fn allows_console(policy: &ProfilePolicy) -> bool {
     policy.clouds().azure.as_ref().is_some_and(|rules| rules.console == Permission::Allow)
 }
 
@@ -163,13 +163,13 @@ fn pcr0(judge: &mut Judge<'_>, tpm: &VerifiedTpm) {
 }
 
 /// Whether the policy rests the launch digest of this guest on Google's signature.
-pub(super) fn asks_for_endorsement(policy: &AppraisalPolicy, evidence: &VerifiedEvidence) -> bool {
+pub(super) fn asks_for_endorsement(policy: &ProfilePolicy, evidence: &VerifiedEvidence) -> bool {
     endorsement_rules(policy, evidence).is_some()
 }
 
 /// Google's word that this launch digest is that of a firmware which the policy accepts, in words; `None` where it is not given. The
 /// root is one that the policy names: no fingerprint of Google's is published.
-pub(super) fn endorsed(policy: &AppraisalPolicy, evidence: &VerifiedEvidence) -> Option<String> {
+pub(super) fn endorsed(policy: &ProfilePolicy, evidence: &VerifiedEvidence) -> Option<String> {
     let rules = endorsement_rules(policy, evidence)?;
     let svn = evidence.parts().gce_endorsement()?.endorsement().snp()?.svn();
     failures(rules, evidence).is_empty().then(|| {
@@ -177,7 +177,7 @@ pub(super) fn endorsed(policy: &AppraisalPolicy, evidence: &VerifiedEvidence) ->
     })
 }
 
-fn endorsement_rules<'p>(policy: &'p AppraisalPolicy, evidence: &VerifiedEvidence) -> Option<&'p EndorsementRules> {
+fn endorsement_rules<'p>(policy: &'p ProfilePolicy, evidence: &VerifiedEvidence) -> Option<&'p EndorsementRules> {
     match evidence.profile() {
         Profile::GcpSnp => policy.clouds().gcp.as_ref()?.endorsement.as_ref(),
         _ => None,

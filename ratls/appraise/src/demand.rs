@@ -2,7 +2,7 @@
 
 use super::judge::Judge;
 use super::levels::{Level, Levels};
-use crate::policy::AppraisalPolicy;
+use crate::policy::ProfilePolicy;
 
 /// `X_CONTRADICT`: two records that a root signed cannot both be true.
 pub(super) fn contradictions(judge: &mut Judge<'_>, levels: &Levels) {
@@ -25,7 +25,7 @@ pub(super) fn contradictions(judge: &mut Judge<'_>, levels: &Levels) {
 }
 
 /// `P_LEVEL`: a component below the level that the policy asks for, or under another root.
-pub(super) fn wanted(judge: &mut Judge<'_>, policy: &AppraisalPolicy, levels: &Levels) {
+pub(super) fn wanted(judge: &mut Judge<'_>, policy: &ProfilePolicy, levels: &Levels) {
     for rule in &policy.levels().wanted {
         let cell = levels.cell(rule.component);
         let other_root = rule.anchor.is_some() && cell.anchor() != rule.anchor;

@@ -7,8 +7,8 @@
 use super::finding::Severity;
 use super::judge::Judge;
 use super::snp::one_of;
-use crate::policy::{AppraisalPolicy, StaleReport};
-use formats::binding::{Statement, UpstreamScope};
+use crate::policy::{ProfilePolicy, StaleReport};
+use formats::binding::{Profile, Statement, UpstreamScope};
 use verify::{Channel, Freshness, VerifiedEvidence};
 
 /// Checks that hold under every policy and without one.
@@ -47,15 +47,14 @@ fn bound_to_nothing(judge: &mut Judge<'_>) {
 }
 
 /// Checks that compare with what the policy names.
-pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &AppraisalPolicy, evidence: &VerifiedEvidence) {
-    if !policy.profiles().contains(&evidence.profile()) {
-        let help = "the guest is attested in another way than the policy accepts";
-        judge.fatal("P_PROFILE", "profile", evidence.profile(), one_of(policy.profiles()), help);
-    }
+pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &ProfilePolicy, evidence: &VerifiedEvidence) {
     config(judge, policy, evidence.statement());
-    if let Some(statement) = evidence.statement() {
-        names(judge, policy, statement);
-    }
+}
+
+/// No part of the policy file is about guests of this platform. A rule about another must not be tried on it.
+pub(super) fn unlisted(judge: &mut Judge<'_>, accepted: &[Profile], profile: Profile) {
+    let help = "the policy accepts no guest of this platform; add an [[accept]] entry for it, or use another policy";
+    judge.fatal("P_PROFILE", "profile", profile, one_of(accepted), help);
 }
 
 /// Under a policy that names no simulator the chain was refused already (E_ROOT). This refuses again in case that somebody
@@ -65,7 +64,7 @@ fn simulated(judge: &mut Judge<'_>, is_simulated: bool) {
         return;
     }
     // Without a policy nothing is accepted; a guest that looks at itself is told and not refused.
-    let named = judge.policy().is_none_or(|p| p.anchors_needed().is_some());
+    let named = judge.policy().is_none_or(ProfilePolicy::accepts_simulated);
     let severity = if named { Severity::Warning } else { Severity::Fatal };
     let help =
         "SIMULATED, PROVES NOTHING: for trying things out. Remove [roots] simulator from the policy of a real guest";
@@ -109,7 +108,7 @@ fn channel(judge: &mut Judge<'_>, evidence: &VerifiedEvidence) {
     judge.add("R_FRESH", severity, "freshness", seen, "signed by hardware for this connection", help);
 }
 
-fn accepts_stale_report(policy: &AppraisalPolicy) -> bool {
+fn accepts_stale_report(policy: &ProfilePolicy) -> bool {
     policy.clouds().azure.as_ref().is_some_and(|azure| azure.stale_report == StaleReport::AcceptOfUnknownAge)
 }
 
@@ -135,7 +134,7 @@ fn upstream(judge: &mut Judge<'_>, statement: &Statement) {
 }
 
 /// A policy that names configurations and sees none refuses: a bare report has no statement to compare.
-fn config(judge: &mut Judge<'_>, policy: &AppraisalPolicy, statement: Option<&Statement>) {
+fn config(judge: &mut Judge<'_>, policy: &ProfilePolicy, statement: Option<&Statement>) {
     let accepted = &policy.guest().config;
     if accepted.is_empty() || statement.is_some_and(|s| accepted.contains(&s.config)) {
         return;
@@ -146,14 +145,15 @@ fn config(judge: &mut Judge<'_>, policy: &AppraisalPolicy, statement: Option<&St
 }
 
 /// A guest that claims names must claim those of the policy. One that claims none is told apart by the identity rule alone.
-fn names(judge: &mut Judge<'_>, policy: &AppraisalPolicy, statement: &Statement) {
-    let missing: Vec<_> = policy.names().iter().filter(|name| !claims(&statement.names, name)).collect();
+/// Compares the names that applications may ask for with those that the guest claims.
+pub(super) fn names(judge: &mut Judge<'_>, wanted: &[String], statement: &Statement) {
+    let missing: Vec<_> = wanted.iter().filter(|name| !claims(&statement.names, name)).collect();
     if missing.is_empty() {
         return;
     }
     if statement.names.is_empty() {
         let help = "the guest's configuration can list the names that it serves";
-        judge.add("P_NAME", Severity::Info, "names", "the guest claims none", one_of(policy.names()), help);
+        judge.add("P_NAME", Severity::Info, "names", "the guest claims none", one_of(wanted), help);
     } else {
         let help = "the guest serves something else than this policy is for";
         judge.fatal("P_NAME", "names", one_of(&statement.names), one_of(&missing), help);

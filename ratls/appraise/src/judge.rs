@@ -1,18 +1,20 @@
 //! Collects findings. It decides nothing but how grave a finding is that no policy can excuse.
 
 use super::finding::{Finding, Severity};
-use crate::policy::{AppraisalPolicy, IdentityRule};
+use crate::policy::{IdentityRule, ProfilePolicy};
 use verify::Channel;
 
 pub(super) struct Judge<'p> {
-    policy: Option<&'p AppraisalPolicy>,
+    policy: Option<&'p ProfilePolicy>,
+    /// A policy file was asked, whether or not it has a policy for this guest.
+    asked: bool,
     live: bool,
     findings: Vec<Finding>,
 }
 
 impl<'p> Judge<'p> {
-    pub(super) fn new(policy: Option<&'p AppraisalPolicy>, channel: Channel) -> Self {
-        Judge { policy, live: !matches!(channel, Channel::None), findings: Vec::new() }
+    pub(super) fn new(asked: bool, policy: Option<&'p ProfilePolicy>, channel: Channel) -> Self {
+        Judge { policy, asked, live: !matches!(channel, Channel::None), findings: Vec::new() }
     }
 
     /// Over a connection, not from a file.
@@ -20,12 +22,12 @@ impl<'p> Judge<'p> {
         self.live
     }
 
-    pub(super) fn policy(&self) -> Option<&'p AppraisalPolicy> {
+    pub(super) fn policy(&self) -> Option<&'p ProfilePolicy> {
         self.policy
     }
 
     pub(super) fn pins_launch_identity(&self) -> bool {
-        matches!(self.policy.map(AppraisalPolicy::identity), Some(IdentityRule::All(r)) if r.launch_identity.is_some())
+        matches!(self.policy.map(ProfilePolicy::identity), Some(IdentityRule::All(r)) if r.launch_identity.is_some())
     }
 
     pub(super) fn add(
@@ -62,7 +64,7 @@ impl<'p> Judge<'p> {
         wanted: impl ToString,
         help: &str,
     ) {
-        let severity = if self.live || self.policy.is_some() { Severity::Fatal } else { Severity::Cap };
+        let severity = if self.live || self.asked { Severity::Fatal } else { Severity::Cap };
         self.add(id, severity, subject, seen, wanted, help);
     }
 

@@ -9,7 +9,7 @@ use super::finding::Severity;
 use super::judge::Judge;
 use super::levels::{Claim, Component, Cover, Matched, Named, Provenance};
 use super::snp::one_of;
-use crate::policy::{AppraisalPolicy, DigestOrigin, References};
+use crate::policy::{DigestOrigin, ProfilePolicy, References};
 use measure::launch::{LaunchLink, NotCovered};
 use measure::reference::{BinaryProof, LaunchFound, Part, SourceProof, Standing};
 use verify::{Link, Root, VerifiedEvidence};
@@ -26,7 +26,7 @@ pub(super) const fn provenance(origin: DigestOrigin) -> Provenance {
 ///
 /// The maker's own list counts where the policy names its root and no digest of its own; what is wrong with that list has findings of
 /// its own ([`cloud`]).
-pub(super) fn digest(judge: &mut Judge<'_>, policy: &AppraisalPolicy, evidence: &VerifiedEvidence) {
+pub(super) fn digest(judge: &mut Judge<'_>, policy: &ProfilePolicy, evidence: &VerifiedEvidence) {
     let measured = evidence.report().report().measurement();
     let own = !policy.snp().measurements.is_empty() || policy.references().speaks_of_launches();
     if policy.launch(measured).is_some() || (!own && cloud::asks_for_endorsement(policy, evidence)) {
@@ -53,7 +53,7 @@ pub(super) fn digest(judge: &mut Judge<'_>, policy: &AppraisalPolicy, evidence: 
 }
 
 /// One claim for each component. `has_vtpm` leaves out what is not covered: there a vTPM speaks of it.
-pub(super) fn claims(policy: &AppraisalPolicy, found: &LaunchFound<'_>, has_vtpm: bool) -> Vec<Claim> {
+pub(super) fn claims(policy: &ProfilePolicy, found: &LaunchFound<'_>, has_vtpm: bool) -> Vec<Claim> {
     let references = policy.references();
     let mut firmware = claim(Component::Firmware, found.firmware(), found.proof(), references);
     firmware.notes.extend(found.machine().map(|machine| format!("launched by {machine}")));

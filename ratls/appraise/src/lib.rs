@@ -47,19 +47,29 @@ pub use strip::{MEANING, Signed, summary, whose_connection};
 pub use tables::level_words;
 pub use text::{Paint, SIMULATED};
 
-use crate::policy::{AppraisalPolicy, ImageReference};
+use crate::policy::{AppraisalPolicy, ImageReference, ProfilePolicy};
 use judge::Judge;
 use tables::Tables;
 use verify::{Channel, VerifiedEvidence, VerifiedFiles, VerifiedPieces};
 
 /// Appraises evidence. Without a policy the verdict is `authentic`, unless a live connection shows what no policy can
 /// excuse: a debuggable guest, a migration agent, another VMPL than 0, or a simulator's root.
-pub fn appraise(policy: Option<&AppraisalPolicy>, evidence: VerifiedEvidence) -> AttestationResult {
-    let mut judge = Judge::new(policy, evidence.channel());
+///
+/// The platform is the guest's own statement, so it selects one complete policy, and no rule of another is looked at: a
+/// guest can choose by which policy it is judged, and never which rules of a policy apply.
+pub fn appraise(file: Option<&AppraisalPolicy>, evidence: VerifiedEvidence) -> AttestationResult {
+    let policy = file.and_then(|file| file.for_profile(evidence.profile()));
+    let mut judge = Judge::new(file.is_some(), policy, evidence.channel());
     guest::always(&mut judge, &evidence);
     snp::always(&mut judge, evidence.report());
     tpm::always(&mut judge, &evidence);
     cloud::always(&mut judge, &evidence);
+    if let (Some(file), None) = (file, policy) {
+        guest::unlisted(&mut judge, &file.profiles(), evidence.profile());
+    }
+    if let (Some(file), Some(statement)) = (file, evidence.statement()) {
+        guest::names(&mut judge, file.names(), statement);
+    }
     let mut identity = Identity::None;
     if let Some(policy) = policy {
         guest::under_policy(&mut judge, policy, &evidence);
@@ -68,7 +78,7 @@ pub fn appraise(policy: Option<&AppraisalPolicy>, evidence: VerifiedEvidence) ->
         cloud::under_policy(&mut judge, policy, &evidence);
         identity = identity::appraise(&mut judge, policy.identity(), &evidence);
     }
-    let rules = policy.and_then(AppraisalPolicy::event_log);
+    let rules = policy.and_then(ProfilePolicy::event_log);
     let images: Vec<_> = policy.iter().flat_map(|p| p.references().images()).map(ImageReference::expected).collect();
     let held = event_log::Held {
         files: policy.and_then(|policy| policy.references().boot()),
@@ -84,7 +94,7 @@ pub fn appraise(policy: Option<&AppraisalPolicy>, evidence: VerifiedEvidence) ->
     if let Some(policy) = policy {
         demand::wanted(&mut judge, policy, demanded);
     }
-    AttestationResult::judged(policy, evidence, identity, tables, judge.into_findings())
+    AttestationResult::judged(file, evidence, identity, tables, judge.into_findings())
 }
 
 /// Appraises what came in files. Pieces without a report are never accepted: there is no guest.
@@ -95,12 +105,17 @@ pub fn appraise_files(policy: Option<&AppraisalPolicy>, files: VerifiedFiles) ->
     }
 }
 
-fn appraise_pieces(policy: Option<&AppraisalPolicy>, pieces: VerifiedPieces) -> AttestationResult {
-    let mut judge = Judge::new(policy, Channel::None);
+/// Pieces may say no platform; then only a file for a single one can be meant.
+fn appraise_pieces(file: Option<&AppraisalPolicy>, pieces: VerifiedPieces) -> AttestationResult {
+    let policy = file.and_then(|file| match pieces.profile() {
+        Some(profile) => file.for_profile(profile),
+        None => file.only(),
+    });
+    let mut judge = Judge::new(file.is_some(), policy, Channel::None);
     guest::of_files(&mut judge, pieces.simulated());
     tpm::alone(&mut judge, &pieces);
     if let (Some(policy), Some(tpm)) = (policy, pieces.tpm()) {
         tpm::registers(&mut judge, policy, tpm);
     }
-    AttestationResult::of_pieces(policy, pieces, judge.into_findings())
+    AttestationResult::of_pieces(file, pieces, judge.into_findings())
 }

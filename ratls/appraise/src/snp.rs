@@ -6,7 +6,7 @@
 use super::finding::Severity;
 use super::judge::Judge;
 use super::launch;
-use crate::policy::{AcceptedKey, AppraisalPolicy, CrlRule, MigrateMa, Permission, SnpRules};
+use crate::policy::{AcceptedKey, CrlRule, MigrateMa, Permission, ProfilePolicy, SnpRules};
 use formats::evidence::snp::{Report, SigningKey, TcbKind};
 use formats::tcb::TcbVersion;
 use verify::endorsement::CrlStatus;
@@ -25,7 +25,7 @@ pub(super) fn always(judge: &mut Judge<'_>, verified: &VerifiedReport) {
 }
 
 /// Checks that compare with what the policy names.
-pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &AppraisalPolicy, evidence: &VerifiedEvidence) {
+pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &ProfilePolicy, evidence: &VerifiedEvidence) {
     let verified = evidence.report();
     let (rules, report) = (policy.snp(), verified.report());
     let product = verified.vek().product();

@@ -7,7 +7,7 @@
 use super::finding::Severity;
 use super::judge::Judge;
 use super::snp::one_of;
-use crate::policy::{AkRule, AppraisalPolicy, CrlRule, Need, NitroTpm, RequiredRoot};
+use crate::policy::{AkRule, CrlRule, Need, NitroTpm, ProfilePolicy, RequiredRoot};
 use formats::binding::Profile;
 use formats::evidence::tpm::PcrValues;
 use verify::{AkProof, Link, TpmKind, VerifiedEvidence, VerifiedPieces, VerifiedTpm, Witness};
@@ -40,7 +40,7 @@ pub(super) fn alone(judge: &mut Judge<'_>, pieces: &VerifiedPieces) {
 }
 
 /// Checks that compare with what the policy names.
-pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &AppraisalPolicy, evidence: &VerifiedEvidence) {
+pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &ProfilePolicy, evidence: &VerifiedEvidence) {
     required_roots(judge, policy, evidence);
     let profile = evidence.profile();
     let named = !policy.tpm().pcrs.is_empty() || !policy.tpm().require_pcrs.is_empty();
@@ -55,7 +55,7 @@ pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &AppraisalPolicy, evid
 }
 
 /// Whether the policy does without a TPM's word on this profile.
-fn dispensable(policy: Option<&AppraisalPolicy>, profile: Profile) -> bool {
+fn dispensable(policy: Option<&ProfilePolicy>, profile: Profile) -> bool {
     let Some(policy) = policy else { return false };
     match (profile, &policy.clouds().aws) {
         (Profile::AwsSnp, Some(aws)) => aws.vtpm == NitroTpm::None,
@@ -147,7 +147,7 @@ fn revocation(judge: &mut Judge<'_>, tpm: &VerifiedTpm) {
     judge.add("E_CRL_ABSENT", severity, "vTPM's revocation list", format!("none of {issuer}"), wanted, help);
 }
 
-fn required_roots(judge: &mut Judge<'_>, policy: &AppraisalPolicy, evidence: &VerifiedEvidence) {
+fn required_roots(judge: &mut Judge<'_>, policy: &ProfilePolicy, evidence: &VerifiedEvidence) {
     if !policy.clouds().required_roots.contains(&RequiredRoot::Csp) {
         return;
     }
@@ -159,7 +159,7 @@ fn required_roots(judge: &mut Judge<'_>, policy: &AppraisalPolicy, evidence: &Ve
     }
 }
 
-pub(super) fn registers(judge: &mut Judge<'_>, policy: &AppraisalPolicy, tpm: &VerifiedTpm) {
+pub(super) fn registers(judge: &mut Judge<'_>, policy: &ProfilePolicy, tpm: &VerifiedTpm) {
     let (rules, pcrs) = (policy.tpm(), tpm.pcrs());
     let bank = pcrs.bank();
     if !rules.banks.contains(&bank) {

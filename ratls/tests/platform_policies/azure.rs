@@ -13,9 +13,9 @@ fn base64url(bytes: &[u8]) -> String {
 }
 
 const VM: &str = "7df7b373-b947-4aaa-96e5-c358f2a03d20";
-const GOOD: &str = r#""console-enabled":false,"secure-boot":true,"tpm-enabled":true"#;
+pub(super) const GOOD: &str = r#""console-enabled":false,"secure-boot":true,"tpm-enabled":true"#;
 
-fn azure(configuration: &str, user_data: bool) -> Guest {
+pub(super) fn azure(configuration: &str, user_data: bool) -> Guest {
     let lab = Lab::new("azure");
     lab.root("/CN=Azure Virtual TPM Root Certificate Authority 2023", P256, &["-sha256"]);
     let tpm = SoftTpm::azure();

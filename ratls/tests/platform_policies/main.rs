@@ -11,18 +11,20 @@ mod aws;
 mod azure;
 mod google;
 mod lists;
+mod profiles;
 mod svsm;
 
 use std::sync::{Arc, OnceLock};
 
 use ratls::appraise::{AttestationResult, Severity, Verdict, appraise_files};
+use ratls::binding::Profile;
 use ratls::crypto::{sha256, sha384, sha512};
 use ratls::endorsement::TrustAnchors;
 use ratls::evidence::nitro::NitroDocument;
 use ratls::evidence::snp::Report;
 use ratls::evidence::svsm::Nonce;
 use ratls::evidence::tpm::{Bank, PcrValues, Public};
-use ratls::policy::AppraisalPolicy;
+use ratls::policy::{AppraisalPolicy, ProfilePolicy};
 use ratls::tcb::Product;
 use ratls::time::UnixTime;
 use ratls::verify::{AkFile, Files, QuoteFiles, SvsmFiles, verify_files};
@@ -145,6 +147,11 @@ impl Guest {
     }
 
     fn judge(&self, policy: &AppraisalPolicy) -> AttestationResult {
+        self.judge_as(None, policy)
+    }
+
+    /// The guest states this platform, if its evidence leaves it open.
+    fn judge_as(&self, claimed: Option<Profile>, policy: &AppraisalPolicy) -> AttestationResult {
         let quote = self.tpm.as_ref().map(|tpm| tpm.quote(&self.question, |_| {}));
         let pcrs = quote.as_ref().map(|quote| {
             let values = quote.pcrs.iter().map(|(index, value)| (*index, &value[..]));
@@ -164,8 +171,11 @@ impl Guest {
             certificates: self.certificates.iter().map(Vec::as_slice).collect(),
             crls: self.crls.iter().map(Vec::as_slice).collect(),
         };
-        let only = policy.profiles().first().copied();
-        appraise_files(Some(policy), verify_files(&files, only, &self.anchors, NOW).unwrap_or_else(|e| panic!("{e}")))
+        let claimed = claimed.or_else(|| policy.only().map(ProfilePolicy::profile));
+        appraise_files(
+            Some(policy),
+            verify_files(&files, claimed, &self.anchors, NOW).unwrap_or_else(|e| panic!("{e}")),
+        )
     }
 }
 

@@ -2,8 +2,7 @@
 
 use super::*;
 
-#[test]
-fn plat_n55_an_unproven_key_below_an_svsm_is_refused_unless_the_policy_says_so_in_words() {
+pub(super) fn svsm() -> Guest {
     let lab = Lab::new("svsm");
     lab.root("/CN=EK\\/AK CA Root", P256, &["-sha256"]);
     let mut manifest = hex::decode(
@@ -16,6 +15,12 @@ fn plat_n55_an_unproven_key_below_an_svsm_is_refused_unless_the_policy_says_so_i
     guest.svsm = Some(manifest);
     guest.ak = Some(area(&tpm));
     guest.tpm = Some(tpm);
+    guest
+}
+
+#[test]
+fn plat_n55_an_unproven_key_below_an_svsm_is_refused_unless_the_policy_says_so_in_words() {
+    let guest = svsm();
     let judge = |more: &str| fatal(&guest.judge(&policy("svsm-snp", &guest.report, ANY, more)));
     assert_eq!(judge(""), ["T_AK_UNPROVEN"]);
     assert!(judge("[svsm]\nak = \"accept a key that nobody vouches for\"\n").is_empty());

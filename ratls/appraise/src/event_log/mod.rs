@@ -26,7 +26,7 @@ use serde_json::{Map, Value, json};
 use super::judge::Judge;
 use super::levels::{Component, Cover, Matched, Named};
 use super::result::AttestationResult;
-use crate::policy::{AppraisalPolicy, EventLogRules, ImageReference};
+use crate::policy::{EventLogRules, ImageReference, ProfilePolicy};
 use account::Account;
 use formats::evidence::event_log::{Event, EventLog};
 use formats::evidence::ima::ImaList;
@@ -81,7 +81,7 @@ impl AttestationResult {
     }
 
     /// Events of the log that rules of the policy refuse because none of them names them (`L_EVENT`).
-    pub fn unexpected_events(&self, policy: &AppraisalPolicy) -> Vec<Event> {
+    pub fn unexpected_events(&self, policy: &ProfilePolicy) -> Vec<Event> {
         let found = || {
             let (log, boot) = read(records(self.evidence()?)?)?;
             let images: Vec<_> = policy.references().images().iter().map(ImageReference::expected).collect();

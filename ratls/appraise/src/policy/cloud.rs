@@ -86,7 +86,7 @@ pub enum RequiredRoot {
     Csp,
 }
 
-/// The tables of all platforms; each is there exactly where `profiles` names its platform.
+/// The tables of all platforms; each is there exactly if the policy is for its platform.
 #[derive(Debug)]
 pub struct CloudRules {
     pub(crate) azure: Option<AzureRules>,
@@ -98,13 +98,13 @@ pub struct CloudRules {
 
 const PERMISSIONS: &[(&str, Permission)] = &[("refuse", Permission::Refuse), ("allow", Permission::Allow)];
 
-pub(super) fn parse(root: &mut Section<'_>, profiles: &[Profile]) -> Result<CloudRules, PolicyError> {
+pub(super) fn parse(root: &mut Section<'_>, accepted: Profile) -> Result<CloudRules, PolicyError> {
     Ok(CloudRules {
-        azure: table(root, "azure", profiles, Profile::AzureSnp, azure)?,
-        gcp: table(root, "gcp", profiles, Profile::GcpSnp, gcp)?,
-        aws: table(root, "aws", profiles, Profile::AwsSnp, aws)?,
-        svsm: table(root, "svsm", profiles, Profile::SvsmSnp, svsm)?,
-        required_roots: required_roots(root, profiles)?,
+        azure: table(root, "azure", accepted, Profile::AzureSnp, azure)?,
+        gcp: table(root, "gcp", accepted, Profile::GcpSnp, gcp)?,
+        aws: table(root, "aws", accepted, Profile::AwsSnp, aws)?,
+        svsm: table(root, "svsm", accepted, Profile::SvsmSnp, svsm)?,
+        required_roots: required_roots(root, accepted)?,
     })
 }
 
@@ -112,12 +112,12 @@ pub(super) fn parse(root: &mut Section<'_>, profiles: &[Profile]) -> Result<Clou
 fn table<'d, T>(
     root: &mut Section<'d>,
     name: &'static str,
-    profiles: &[Profile],
+    accepted: Profile,
     profile: Profile,
     read: fn(Option<&Entry<'d>>) -> Result<T, PolicyError>,
 ) -> Result<Option<T>, PolicyError> {
     let entry = root.optional(name);
-    if profiles.contains(&profile) {
+    if accepted == profile {
         return read(entry.as_ref()).map(Some);
     }
     match entry {
@@ -231,14 +231,14 @@ fn svsm(entry: Option<&Entry<'_>>) -> Result<SvsmRules, PolicyError> {
 }
 
 /// AMD's root is always required: there is no evidence without a report.
-fn required_roots(root: &mut Section<'_>, profiles: &[Profile]) -> Result<Vec<RequiredRoot>, PolicyError> {
+fn required_roots(root: &mut Section<'_>, profile: Profile) -> Result<Vec<RequiredRoot>, PolicyError> {
     let Some(entry) = root.optional("require_roots") else { return Ok(vec![RequiredRoot::Amd]) };
     let roots = entry.list(|e| e.word(&[("amd", RequiredRoot::Amd), ("csp", RequiredRoot::Csp)]))?;
     if !roots.contains(&RequiredRoot::Amd) {
         return Err(entry.error(PolicyProblem::Missing { wanted: "\"amd\": no evidence is accepted without its root" }));
     }
     let clouds = [Profile::AzureSnp, Profile::GcpSnp, Profile::AwsSnp];
-    if roots.contains(&RequiredRoot::Csp) && !profiles.iter().all(|p| clouds.contains(p)) {
+    if roots.contains(&RequiredRoot::Csp) && !clouds.contains(&profile) {
         return Err(entry.error(PolicyProblem::Conflict(
             "can never hold for profiles \"snp\" and \"svsm-snp\": there no provider vouches for anything",
         )));
@@ -268,18 +268,24 @@ mod tests {
 
     #[test]
     fn what_is_left_out_has_the_strictest_answer() {
-        let policy = parse("\"azure-snp\", \"gcp-snp\", \"aws-snp\", \"svsm-snp\"", "").unwrap();
-        let clouds = policy.clouds();
-        let azure = clouds.azure.as_ref().unwrap();
-        assert_eq!(azure.stale_report, StaleReport::Refuse);
-        assert_eq!((azure.console, azure.insecure_boot), (Permission::Refuse, Permission::Refuse));
-        assert!(clouds.gcp.as_ref().unwrap().snp_firmware_in_pcr0);
-        assert_eq!(clouds.aws.as_ref().unwrap().vtpm, NitroTpm::Document);
-        assert_eq!(clouds.svsm.as_ref().unwrap().ak, AkRule::Proven);
-        assert_eq!(policy.tpm().quote, Need::Require);
-        assert_eq!(clouds.required_roots, [RequiredRoot::Amd]);
+        for profile in ["azure-snp", "gcp-snp", "aws-snp", "svsm-snp"] {
+            let file = parse(&format!("\"{profile}\""), "").unwrap();
+            let policy = file.only().unwrap();
+            assert_eq!(policy.tpm().quote, Need::Require);
+            let clouds = policy.clouds();
+            assert_eq!(clouds.required_roots, [RequiredRoot::Amd]);
+            let present = [clouds.azure.is_some(), clouds.gcp.is_some(), clouds.aws.is_some(), clouds.svsm.is_some()];
+            assert_eq!(present.into_iter().filter(|there| *there).count(), 1, "{profile}");
+            if let Some(azure) = &clouds.azure {
+                assert_eq!(azure.stale_report, StaleReport::Refuse);
+                assert_eq!((azure.console, azure.insecure_boot), (Permission::Refuse, Permission::Refuse));
+            }
+            assert!(clouds.gcp.as_ref().is_none_or(|gcp| gcp.snp_firmware_in_pcr0));
+            assert!(clouds.aws.as_ref().is_none_or(|aws| aws.vtpm == NitroTpm::Document));
+            assert!(clouds.svsm.as_ref().is_none_or(|svsm| svsm.ak == AkRule::Proven));
+        }
         let plain = parse("\"snp\"", "").unwrap();
-        assert!(plain.clouds().azure.is_none() && plain.clouds().svsm.is_none());
+        assert!(plain.only().unwrap().clouds().azure.is_none() && plain.only().unwrap().clouds().svsm.is_none());
     }
 
     #[test]
@@ -290,7 +296,10 @@ mod tests {
              insecure_boot = \"allow\"\nconsole = \"allow\"\n",
         )
         .unwrap();
-        assert_eq!(azure.clouds().azure.as_ref().unwrap().stale_report, StaleReport::AcceptOfUnknownAge);
+        assert_eq!(
+            azure.only().unwrap().clouds().azure.as_ref().unwrap().stale_report,
+            StaleReport::AcceptOfUnknownAge
+        );
         let both = "[azure]\nstale_report = \"accept a report of unknown age\"\n[levels]\nview = \"relaxed\"\nkernel = \"L2 vtpm\"\n";
         let both = parse("\"azure-snp\"", both).unwrap();
         let noted =
@@ -302,10 +311,10 @@ mod tests {
              endorsement_root = \"root.crt\"\nmin_svn = 3\nendorsed_not_before = \"2026-01-01T00:00:00Z\"\n",
         )
         .unwrap();
-        let endorsement = gcp.clouds().gcp.as_ref().unwrap().endorsement.as_ref().unwrap();
+        let endorsement = gcp.only().unwrap().clouds().gcp.as_ref().unwrap().endorsement.as_ref().unwrap();
         assert_eq!((endorsement.root.as_str(), endorsement.min_svn), ("root.crt", 3));
         let aws = parse("\"aws-snp\"", "[aws]\nmax_document_age = \"5m\"\n").unwrap();
-        assert_eq!(aws.clouds().aws.as_ref().unwrap().max_document_age, Some(Duration::from_secs(300)));
+        assert_eq!(aws.only().unwrap().clouds().aws.as_ref().unwrap().max_document_age, Some(Duration::from_secs(300)));
         assert!(parse("\"svsm-snp\"", "[svsm]\nak = \"accept a key that nobody vouches for\"\n").is_ok());
         assert!(parse("\"gcp-snp\"", "require_roots = [\"amd\", \"csp\"]\n").is_ok());
     }

@@ -31,7 +31,8 @@ impl Source<'_> {
     }
 }
 
-/// One table of the file.
+/// One table of the file. A clone has the same keys still to be read.
+#[derive(Clone)]
 pub(super) struct Section<'d> {
     source: Source<'d>,
     path: String,
@@ -79,6 +80,14 @@ impl<'d> Section<'d> {
     /// An error of the table, named by a key that may be absent.
     pub(super) fn error_at(&self, name: &str, problem: PolicyProblem) -> PolicyError {
         self.source.error(self.offset, &join(&self.path, name), problem)
+    }
+
+    /// An error at `table.key`, or at the table where the key is elsewhere in it.
+    pub(super) fn error_inside(&self, table: &str, key: &str, problem: PolicyProblem) -> PolicyError {
+        let inner = self.table.get(table);
+        let value = inner.and_then(|value| value.get_ref().as_table()).and_then(|table| table.get(key));
+        let offset = value.or(inner).map_or(self.offset, |value| value.span().start);
+        self.source.error(offset, &join(&join(&self.path, table), key), problem)
     }
 
     /// Ends the read; a key that is known but was not read is refused too.
@@ -148,6 +157,12 @@ impl<'d> Entry<'d> {
     pub(super) fn section(&self, known: &[&str]) -> Result<Section<'d>, PolicyError> {
         let table = self.value.get_ref().as_table().ok_or_else(|| self.wrong_type("a table"))?;
         Section::open(self.source, self.path.clone(), self.offset, table, known)
+    }
+
+    /// An array of tables, which may not be empty.
+    pub(super) fn sections(&self, known: &[&str], max: usize) -> Result<Vec<Section<'d>>, PolicyError> {
+        let sections = self.each(max, |entry| entry.section(known))?;
+        if sections.is_empty() { Err(self.error(PolicyProblem::EmptyList)) } else { Ok(sections) }
     }
 
     /// The entries of a table whose keys are the author's own, in the order of the keys; refuses an empty one.

@@ -59,6 +59,11 @@ pub enum PolicyProblem {
     Unsupported(String),
     #[error("{0}")]
     Conflict(&'static str),
+    /// A rule or a value of one platform in a file that lists several: a guest that claims another would not be held to it.
+    #[error(
+        "concerns only some of the platforms in profiles; write version = 2 with one [[accept]] entry for each platform"
+    )]
+    OfSomeProfiles,
     /// A reference that cannot be computed or checked.
     #[error("{0}")]
     Reference(String),

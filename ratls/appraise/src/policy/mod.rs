@@ -50,24 +50,36 @@ const MAX_AGE_LIMIT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The default life of a connection (docs/policy.md, "Keys").
 const MAX_AGE_DEFAULT: Duration = Duration::from_secs(24 * 3600);
 
-/// What the user accepts. Only made by [`AppraisalPolicy::parse`]; no `Default`, because there is no safe one.
+/// What the user accepts: a complete policy for each platform. Only made by [`AppraisalPolicy::parse`]; no `Default`,
+/// because there is no safe one.
+///
+/// A guest states its platform itself. So nothing here can be asked whether *some* part of the file accepts a value:
+/// [`AppraisalPolicy::for_profile`] hands out the one policy that applies to verified evidence, and appraisal sees no other.
 #[derive(Debug)]
 pub struct AppraisalPolicy {
     file: String,
     digest: Sha256Digest,
-    profiles: Vec<Profile>,
     names: Vec<String>,
+    simulator_root: Option<String>,
+    max_age: Duration,
+    /// At least one, and at most one for each profile.
+    accepted: Vec<ProfilePolicy>,
+}
+
+/// What is accepted of guests of one platform.
+#[derive(Debug)]
+pub struct ProfilePolicy {
+    profile: Profile,
+    accepts_simulated: bool,
     identity: IdentityRule,
     snp: SnpRules,
     tpm: TpmRules,
     clouds: CloudRules,
     crl: CrlRule,
-    simulator_root: Option<String>,
     guest: GuestRules,
     levels: LevelRules,
     event_log: Option<EventLogRules>,
     references: References,
-    max_age: Duration,
 }
 
 /// Whether a chain without a revocation list is accepted. A list that is there is always checked.
@@ -89,10 +101,11 @@ pub struct GuestRules {
     pub(crate) upstream_scope: UpstreamScope,
 }
 
-const KEYS: &[&str] = &[
-    "version",
-    "profiles",
-    "names",
+/// Keys that hold for the whole file.
+const FILE_KEYS: [&str; 4] = ["version", "names", "roots", "freshness"];
+
+/// Keys of one complete policy: of a file of version 1, or of an `[[accept]]` entry of version 2.
+const PROFILE_KEYS: [&str; 13] = [
     "identity",
     "require_roots",
     "snp",
@@ -102,12 +115,10 @@ const KEYS: &[&str] = &[
     "aws",
     "svsm",
     "endorsements",
-    "roots",
     "guest",
     "event_log",
     "levels",
     "reference",
-    "freshness",
 ];
 
 impl AppraisalPolicy {
@@ -122,42 +133,20 @@ impl AppraisalPolicy {
             let offset = e.span().map_or(text.len(), |span| span.start);
             source.error(offset, &key_on_line(text, offset), PolicyProblem::Syntax(e.message().to_owned()))
         })?;
-        let mut root = Section::open(source, String::new(), 0, document.get_ref(), KEYS)?;
+        let known = [&FILE_KEYS[..], &["profiles", "accept"], &PROFILE_KEYS].concat();
+        let mut root = Section::open(source, String::new(), 0, document.get_ref(), &known)?;
 
         let version = root.required("version", "version = 1")?;
-        match version.integer(u64::MAX)? {
-            1 => {}
-            n => return Err(version.error(PolicyProblem::Unsupported(format!("policy version {n}")))),
-        }
-        let profiles = profiles(&mut root)?;
-        let references = reference::parse(&mut root)?;
         let names = names(&mut root)?;
-        let identity = identity::parse(&mut root)?;
-        let clouds = cloud::parse(&mut root, &profiles)?;
-        let elsewhere = snp::Elsewhere { references: &references, clouds: &clouds, identity: &identity };
-        let policy = AppraisalPolicy {
-            file: file.to_owned(),
-            digest: crypto::sha256(&[text.as_bytes()]),
-            names,
-            snp: snp::parse(&mut root, &elsewhere)?,
-            identity,
-            tpm: tpm::parse(&mut root, &profiles)?,
-            clouds,
-            profiles,
-            crl: endorsements(&mut root)?,
-            simulator_root: roots(&mut root)?,
-            guest: guest(&mut root)?,
-            levels: levels::parse(&mut root)?,
-            event_log: event_log::parse(&mut root)?,
-            references,
-            max_age: freshness(&mut root)?,
+        let simulator_root = roots(&mut root)?;
+        let max_age = freshness(&mut root)?;
+        let accepted = match version.integer(u64::MAX)? {
+            1 => one_policy(root, simulator_root.is_some())?,
+            2 => list_of_policies(root, simulator_root.is_some())?,
+            n => return Err(version.error(PolicyProblem::Unsupported(format!("policy version {n}")))),
         };
-        if let (None, Some(error)) = (&policy.event_log, policy.references.needs_event_log()) {
-            return Err(error);
-        }
-        refuse_chip_ids_under_vlek(&mut root, &policy.snp.signing_keys)?;
-        root.finish()?;
-        Ok(policy)
+        let digest = crypto::sha256(&[text.as_bytes()]);
+        Ok(AppraisalPolicy { file: file.to_owned(), digest, names, simulator_root, max_age, accepted })
     }
 
     /// The name it was read under, for messages.
@@ -168,12 +157,138 @@ impl AppraisalPolicy {
     pub fn digest(&self) -> Sha256Digest {
         self.digest
     }
-    pub fn profiles(&self) -> &[Profile] {
-        &self.profiles
+    /// Returns the complete policy for guests of this platform; `None` if the file accepts none of them.
+    pub fn for_profile(&self, profile: Profile) -> Option<&ProfilePolicy> {
+        self.accepted.iter().find(|policy| policy.profile == profile)
+    }
+    /// Returns the policies in the order of the file, to be shown. A verdict needs [`AppraisalPolicy::for_profile`].
+    pub fn accepted(&self) -> &[ProfilePolicy] {
+        &self.accepted
+    }
+    /// Returns the platforms of which guests are accepted.
+    pub fn profiles(&self) -> Vec<Profile> {
+        self.accepted.iter().map(|policy| policy.profile).collect()
+    }
+    /// Returns the only policy of the file, if there is just one.
+    pub fn only(&self) -> Option<&ProfilePolicy> {
+        match self.accepted.as_slice() {
+            [only] => Some(only),
+            _ => None,
+        }
     }
     /// What applications may ask for: `host` or `host:port`, lower case.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+    /// Path of a simulator's root, relative to the policy file's folder. Where it is `Some`, simulated evidence is accepted.
+    pub fn anchors_needed(&self) -> Option<&str> {
+        self.simulator_root.as_deref()
+    }
+    /// Path of the root of Google's firmware endorsements, relative to the policy file's folder.
+    pub fn gce_firmware_root(&self) -> Option<&str> {
+        Some(&self.for_profile(Profile::GcpSnp)?.clouds.gcp.as_ref()?.endorsement.as_ref()?.root)
+    }
+    /// Computes what the references ask for from their files, which `files` gives. Until it is called, a reference with files
+    /// matches nothing.
+    pub fn load_references(&mut self, files: &mut dyn ReferenceFiles) -> Result<(), PolicyError> {
+        self.accepted.iter_mut().try_for_each(|policy| policy.references.load(files))
+    }
+    /// How long an accepted result may be relied on.
+    pub fn max_age(&self) -> Duration {
+        self.max_age
+    }
+}
+
+/// Version 1: one set of rules for every platform in `profiles`. With several platforms it may hold nothing that concerns
+/// only some of them, because a guest that claims another platform would not be held to it.
+fn one_policy(mut root: Section<'_>, simulated: bool) -> Result<Vec<ProfilePolicy>, PolicyError> {
+    if let Some(entry) = root.optional("accept") {
+        return Err(entry.error(PolicyProblem::Conflict("[[accept]] needs version = 2")));
+    }
+    let profiles = profiles(&mut root)?;
+    if let [profile] = profiles.as_slice() {
+        return Ok(vec![profile_policy(root, *profile, simulated)?]);
+    }
+    for key in ["require_roots", "tpm", "azure", "gcp", "aws", "svsm", "event_log", "reference"] {
+        if let Some(entry) = root.optional(key) {
+            return Err(entry.error(PolicyProblem::OfSomeProfiles));
+        }
+    }
+    let mut accepted = Vec::new();
+    for profile in profiles {
+        let policy = profile_policy(root.clone(), profile, simulated)?;
+        if let Some(problem) = policy.of_one_profile(&root) {
+            return Err(problem);
+        }
+        accepted.push(policy);
+    }
+    Ok(accepted)
+}
+
+/// Version 2: a list of complete policies, each for one platform.
+fn list_of_policies(mut root: Section<'_>, simulated: bool) -> Result<Vec<ProfilePolicy>, PolicyError> {
+    for key in ["profiles"].into_iter().chain(PROFILE_KEYS) {
+        if let Some(entry) = root.optional(key) {
+            return Err(entry.error(PolicyProblem::Conflict(
+                "in version 2 every rule belongs to an [[accept]] entry, which names its profile",
+            )));
+        }
+    }
+    let wanted = "one [[accept]] entry for each platform, with profile = \"snp\" or another";
+    let entries =
+        root.required("accept", wanted)?.sections(&[&["profile"], &PROFILE_KEYS[..]].concat(), Profile::ALL.len())?;
+    let mut accepted: Vec<ProfilePolicy> = Vec::new();
+    for mut section in entries {
+        let entry = section.required("profile", "the platform that this entry accepts: profile = \"snp\"")?;
+        let profile = entry.word(PROFILES)?;
+        if accepted.iter().any(|policy| policy.profile == profile) {
+            return Err(entry.error(PolicyProblem::Conflict(
+                "another [[accept]] entry has this profile; write all that is accepted of a platform into one entry",
+            )));
+        }
+        accepted.push(profile_policy(section, profile, simulated)?);
+    }
+    root.finish()?;
+    Ok(accepted)
+}
+
+fn profile_policy(
+    mut root: Section<'_>,
+    profile: Profile,
+    accepts_simulated: bool,
+) -> Result<ProfilePolicy, PolicyError> {
+    let references = reference::parse(&mut root)?;
+    let identity = identity::parse(&mut root)?;
+    let clouds = cloud::parse(&mut root, profile)?;
+    let elsewhere = snp::Elsewhere { references: &references, clouds: &clouds, identity: &identity };
+    let policy = ProfilePolicy {
+        profile,
+        accepts_simulated,
+        snp: snp::parse(&mut root, &elsewhere)?,
+        identity,
+        tpm: tpm::parse(&mut root, profile)?,
+        clouds,
+        crl: endorsements(&mut root)?,
+        guest: guest(&mut root)?,
+        levels: levels::parse(&mut root)?,
+        event_log: event_log::parse(&mut root)?,
+        references,
+    };
+    if let (None, Some(error)) = (&policy.event_log, policy.references.needs_event_log()) {
+        return Err(error);
+    }
+    refuse_chip_ids_under_vlek(&mut root, &policy.snp.signing_keys)?;
+    root.finish()?;
+    Ok(policy)
+}
+
+impl ProfilePolicy {
+    pub fn profile(&self) -> Profile {
+        self.profile
+    }
+    /// Whether the file names a simulator's root, so that evidence of it is accepted.
+    pub fn accepts_simulated(&self) -> bool {
+        self.accepts_simulated
     }
     pub fn identity(&self) -> &IdentityRule {
         &self.identity
@@ -189,14 +304,6 @@ impl AppraisalPolicy {
     }
     pub fn crl(&self) -> CrlRule {
         self.crl
-    }
-    /// Path of a simulator's root, relative to the policy file's folder. Where it is `Some`, simulated evidence is accepted.
-    pub fn anchors_needed(&self) -> Option<&str> {
-        self.simulator_root.as_deref()
-    }
-    /// Path of the root of Google's firmware endorsements, relative to the policy file's folder.
-    pub fn gce_firmware_root(&self) -> Option<&str> {
-        Some(&self.clouds.gcp.as_ref()?.endorsement.as_ref()?.root)
     }
     pub fn guest(&self) -> &GuestRules {
         &self.guest
@@ -219,21 +326,20 @@ impl AppraisalPolicy {
         self.levels.wanted.iter().any(userspace) || self.event_log.as_ref().is_some_and(EventLogRules::needs_ima)
     }
 
-    /// Computes what the references ask for from their files, which `files` gives. Until it is called, a reference with files
-    /// matches nothing.
-    pub fn load_references(&mut self, files: &mut dyn ReferenceFiles) -> Result<(), PolicyError> {
-        self.references.load(files)
-    }
-
     /// What this policy says of a launch digest: recomputed by a reference, or on a list of digests.
     pub fn launch(&self, measured: &Measurement) -> Option<LaunchAnswer<'_>> {
         let listed = || self.snp.measurements.contains(measured).then_some(LaunchAnswer::Digest(DigestOrigin::Own));
         self.references.launch(measured).or_else(listed)
     }
 
-    /// How long an accepted result may be relied on.
-    pub fn max_age(&self) -> Duration {
-        self.max_age
+    /// An error for a value that can only be of one platform, in a file that lists several. A launch digest is one: the
+    /// digest of one cloud's firmware would otherwise count on another.
+    fn of_one_profile(&self, root: &Section<'_>) -> Option<PolicyError> {
+        if matches!(&self.identity, IdentityRule::All(rules) if rules.tpm.is_some()) {
+            return Some(root.error_inside("identity", "tpm", PolicyProblem::OfSomeProfiles));
+        }
+        (!self.snp.measurements.is_empty())
+            .then(|| root.error_inside("snp", "measurements", PolicyProblem::OfSomeProfiles))
     }
 }
 
@@ -247,17 +353,17 @@ fn key_on_line(text: &str, offset: usize) -> String {
     }
 }
 
+const PROFILES: &[(&str, Profile)] = &[
+    ("snp", Profile::Snp),
+    ("azure-snp", Profile::AzureSnp),
+    ("gcp-snp", Profile::GcpSnp),
+    ("aws-snp", Profile::AwsSnp),
+    ("svsm-snp", Profile::SvsmSnp),
+];
+
 fn profiles(root: &mut Section<'_>) -> Result<Vec<Profile>, PolicyError> {
     let entry = root.required("profiles", "the platforms that are accepted: profiles = [\"snp\"]")?;
-    entry.list(|e| {
-        e.word(&[
-            ("snp", Profile::Snp),
-            ("azure-snp", Profile::AzureSnp),
-            ("gcp-snp", Profile::GcpSnp),
-            ("aws-snp", Profile::AwsSnp),
-            ("svsm-snp", Profile::SvsmSnp),
-        ])
-    })
+    entry.list(|e| e.word(PROFILES))
 }
 
 fn names(root: &mut Section<'_>) -> Result<Vec<String>, PolicyError> {

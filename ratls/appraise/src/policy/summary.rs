@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::event_log::Listed;
 use super::{
-    AkRule, AppraisalPolicy, CrlRule, IdentityRule, IdentityRules, MigrateMa, Need, NitroTpm, Permission, RequiredRoot,
-    StaleReport, View,
+    AkRule, AppraisalPolicy, CrlRule, IdentityRule, IdentityRules, MigrateMa, Need, NitroTpm, Permission,
+    ProfilePolicy, RequiredRoot, StaleReport, View,
 };
 use formats::binding::{Profile, UpstreamScope};
 use formats::tcb::Product;
@@ -14,19 +14,42 @@ use formats::text::Untrusted;
 impl AppraisalPolicy {
     /// What in this policy accepts more than a careful author may want. Each is allowed; none should go unread.
     pub fn cautions(&self) -> Vec<String> {
-        let snp = &self.snp;
         let mut cautions = Vec::new();
-        let placeholders = self.placeholders();
-        if !placeholders.is_empty() {
-            let keys = placeholders.join(", ");
-            cautions.push(format!("{keys}: one digit over and over, as in the examples; put your own value there"));
+        if self.anchors_needed().is_some() {
+            cautions.push("[roots] simulator: accepts evidence that is SIMULATED and PROVES NOTHING".to_owned());
         }
+        for policy in self.accepted() {
+            let found = policy.cautions();
+            match self.only() {
+                Some(_) => cautions.extend(found),
+                None => cautions.extend(found.into_iter().map(|caution| format!("{}: {caution}", policy.profile))),
+            }
+        }
+        cautions
+    }
+
+    /// The cautions about values that an example left to its reader: such a policy accepts no guest that exists.
+    pub fn placeholder_cautions(&self) -> Vec<String> {
+        self.accepted().iter().filter_map(ProfilePolicy::placeholder_caution).collect()
+    }
+}
+
+impl ProfilePolicy {
+    /// A caution about values that an example left to its reader.
+    fn placeholder_caution(&self) -> Option<String> {
+        let keys = self.placeholders().join(", ");
+        (!keys.is_empty())
+            .then(|| format!("{keys}: one digit over and over, as in the examples; put your own value there"))
+    }
+
+    fn cautions(&self) -> Vec<String> {
+        let snp = &self.snp;
+        let mut cautions: Vec<String> = self.placeholder_caution().into_iter().collect();
         let mut note = |applies: bool, text: &str| {
             if applies {
                 cautions.push(text.to_owned());
             }
         };
-        note(self.simulator_root.is_some(), "[roots] simulator: accepts evidence that is SIMULATED and PROVES NOTHING");
         note(
             matches!(self.identity, IdentityRule::Any),
             "identity = \"any\": anybody's guest with such a measurement passes",
@@ -132,7 +155,7 @@ impl AppraisalPolicy {
 
     /// What a vTPM must show, and who must vouch for it.
     fn write_vtpm(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.profiles == [Profile::Snp] {
+        if self.profile == Profile::Snp {
             return Ok(());
         }
         for rule in &self.tpm.pcrs {
@@ -201,12 +224,21 @@ fn listed(f: &mut fmt::Formatter<'_>, name: &str, values: impl Iterator<Item = i
 
 impl fmt::Display for AppraisalPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let profiles: Vec<_> = self.profiles.iter().map(|p| p.as_str()).collect();
-        let keys: Vec<_> = self.snp.signing_keys.iter().map(|k| format!("{k:?}").to_uppercase()).collect();
-        writeln!(f, "  profiles      {}", profiles.join(", "))?;
-        if !self.names.is_empty() {
-            writeln!(f, "  names         {}", self.names.join(", "))?;
+        if !self.names().is_empty() {
+            writeln!(f, "  names         {}", self.names().join(", "))?;
         }
+        for policy in self.accepted() {
+            write!(f, "{policy}")?;
+        }
+        writeln!(f, "  good for      {} s", self.max_age().as_secs())?;
+        writeln!(f, "  sha256        {}", self.digest())
+    }
+}
+
+impl fmt::Display for ProfilePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys: Vec<_> = self.snp.signing_keys.iter().map(|k| format!("{k:?}").to_uppercase()).collect();
+        writeln!(f, "  profile       {}", self.profile)?;
         writeln!(f, "  identity      {}", self.identity)?;
         if self.snp.signer_suffices {
             writeln!(f, "  measurement   whatever launch_identity signed")?;
@@ -238,8 +270,7 @@ impl fmt::Display for AppraisalPolicy {
         for rule in &self.levels.wanted {
             writeln!(f, "  {:<13} {rule}, or above", rule.component.as_str())?;
         }
-        writeln!(f, "  good for      {} s", self.max_age.as_secs())?;
-        writeln!(f, "  sha256        {}", self.digest)
+        Ok(())
     }
 }
 

@@ -59,10 +59,10 @@ const INDICES: [&str; 24] = [
     "21", "22", "23",
 ];
 
-pub(super) fn parse(root: &mut Section<'_>, profiles: &[Profile]) -> Result<TpmRules, PolicyError> {
+pub(super) fn parse(root: &mut Section<'_>, profile: Profile) -> Result<TpmRules, PolicyError> {
     let mut rules = TpmRules::strict();
     let Some(entry) = root.optional("tpm") else { return Ok(rules) };
-    if profiles == [Profile::Snp] {
+    if profile == Profile::Snp {
         return Err(entry.error(PolicyProblem::Conflict("has no effect: profile \"snp\" has no TPM")));
     }
     let mut table = entry.section(&["quote", "banks", "pcrs", "require_pcrs"])?;
@@ -233,9 +233,10 @@ mod tests {
             "[tpm]\nrequire_pcrs = [7]\n[tpm.pcrs.sha256]\n4 = [\"{a}\", \"{b}\"]\n11 = \"{a}\"\n[tpm.pcrs.sha384]\n0 = \"{c}\"\n"
         ))
         .unwrap();
-        let seen: Vec<_> = policy.tpm().pcrs.iter().map(|r| (r.bank.as_str(), r.index, r.accepted.len())).collect();
+        let seen: Vec<_> =
+            policy.only().unwrap().tpm().pcrs.iter().map(|r| (r.bank.as_str(), r.index, r.accepted.len())).collect();
         assert_eq!(seen, [("sha256", 4, 2), ("sha256", 11, 1), ("sha384", 0, 1)]);
-        assert_eq!(policy.tpm().require_pcrs, [7]);
+        assert_eq!(policy.only().unwrap().tpm().require_pcrs, [7]);
         refused(&format!("[tpm.pcrs.sha256]\n24 = \"{a}\"\n"), "tpm.pcrs.sha256.24: unknown key");
         refused("[tpm.pcrs.sha256]\n4 = \"00\"\n", "tpm.pcrs.sha256.4: wanted 64 hex digits");
         refused(&format!("[tpm.pcrs.sha384]\n4 = \"{a}\"\n"), "wanted 96 hex digits");

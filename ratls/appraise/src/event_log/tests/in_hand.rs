@@ -24,9 +24,9 @@ fn files_in_hand_recompute_what_was_measured_and_rebuilds_prove_their_source() {
     ];
     let judge = |held: Held<'_>, policy: &AppraisalPolicy, log: &Log| {
         let (parsed, pcrs) = (ReadLog::parse(&log.bytes()).unwrap(), log.quoted(Bank::Sha256));
-        let mut judge = Judge::new(Some(policy), Channel::Exporter);
+        let mut judge = Judge::new(true, policy.only(), Channel::Exporter);
         let records = Records { quoted: &pcrs, log: Some(&parsed), ima: None };
-        let covered = appraise(&mut judge, policy.event_log(), held, Some(records));
+        let covered = appraise(&mut judge, policy.only().unwrap().event_log(), held, Some(records));
         (refused(&judge.into_findings()), covered)
     };
     // No digest of these stands in the policy.
@@ -70,8 +70,9 @@ fn an_image_in_hand_proves_the_root_hash_that_the_command_line_names() {
     let userspace = |root: &[u8]| {
         let images =
             [measure::reference::test_support::recomputed(root, &[(measure::reference::Part::Image, "root.img")])];
-        let mut judge = Judge::new(Some(&policy), Channel::Exporter);
-        appraise(&mut judge, policy.event_log(), Held { images: &images, ..NOTHING }, Some(records))[2].clone()
+        let mut judge = Judge::new(true, policy.only(), Channel::Exporter);
+        appraise(&mut judge, policy.only().unwrap().event_log(), Held { images: &images, ..NOTHING }, Some(records))[2]
+            .clone()
     };
     assert!(matches!(userspace(&[0xAB; 32]).matched, Matched::Binary(_)));
     assert_eq!(userspace(&[0xAC; 32]).matched, OWN);

@@ -82,8 +82,8 @@ fn policy(rules: &[(&str, String)], change: &[(&str, &str)]) -> AppraisalPolicy 
 }
 
 fn judged(policy: &AppraisalPolicy, records: Option<Records<'_>>) -> (Vec<Finding>, Vec<Covered>) {
-    let mut judge = Judge::new(Some(policy), Channel::Exporter);
-    let covered = appraise(&mut judge, policy.event_log(), NOTHING, records);
+    let mut judge = Judge::new(true, policy.only(), Channel::Exporter);
+    let covered = appraise(&mut judge, policy.only().unwrap().event_log(), NOTHING, records);
     (judge.into_findings(), covered)
 }
 
@@ -164,7 +164,7 @@ fn a_boot_that_every_rule_names_is_covered_in_full() {
 #[test]
 fn without_rules_registers_are_confirmed_and_compared_with_nothing() {
     let (log, pcrs) = (ReadLog::parse(&good().bytes()).unwrap(), good().quoted(Bank::Sha256));
-    let mut judge = Judge::new(None, Channel::Exporter);
+    let mut judge = Judge::new(false, None, Channel::Exporter);
     let covered = appraise(&mut judge, None, NOTHING, Some(Records { quoted: &pcrs, log: Some(&log), ima: None }));
     assert_eq!(judge.into_findings(), []);
     let wanted = [
@@ -173,7 +173,7 @@ fn without_rules_registers_are_confirmed_and_compared_with_nothing() {
         (Component::Userspace, Cover::None, Matched::Nothing),
     ];
     assert_eq!(rows(&covered), wanted);
-    assert!(appraise(&mut Judge::new(None, Channel::Exporter), None, NOTHING, None).is_empty());
+    assert!(appraise(&mut Judge::new(false, None, Channel::Exporter), None, NOTHING, None).is_empty());
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn plat_n40_an_odd_log_refuses_under_rules_and_holds_levels_down_without() {
     assert_eq!(refused(&findings), ["L_ODD"]);
     assert_eq!(covered[0].cover, Cover::Partial);
     let (parsed, pcrs) = (ReadLog::parse(&log.bytes()).unwrap(), log.quoted(Bank::Sha256));
-    let mut judge = Judge::new(None, Channel::Exporter);
+    let mut judge = Judge::new(false, None, Channel::Exporter);
     appraise(&mut judge, None, NOTHING, Some(Records { quoted: &pcrs, log: Some(&parsed), ima: None }));
     let findings: Vec<_> = judge.into_findings().iter().map(|f| (f.id(), f.severity())).collect();
     assert_eq!(findings, [("L_ODD", Severity::Cap)]);

@@ -18,13 +18,13 @@ fn rules_about_what_was_booted_are_read() {
          ima = {{ policy = \"tcb\", files = {{ \"/init\" = [\"sha256:{digest}\"] }} }}\n"
     )))
     .unwrap();
-    let rules = policy.event_log().unwrap();
+    let rules = policy.only().unwrap().event_log().unwrap();
     assert_eq!((&rules.ignored[..], rules.secure_boot_required), (&[1, 5][..], false));
     assert_eq!((rules.kernel.len(), rules.command_lines.len(), rules.sections.len()), (1, 2, 1));
     assert_eq!(rules.files, event_log::Listed::Any);
-    assert!(parse(GOOD).unwrap().event_log().is_none());
+    assert!(parse(GOOD).unwrap().only().unwrap().event_log().is_none());
     let strict = parse(&event_log("")).unwrap();
-    assert!(strict.event_log().unwrap().secure_boot_required);
+    assert!(strict.only().unwrap().event_log().unwrap().secure_boot_required);
 }
 
 #[test]
@@ -78,8 +78,8 @@ fn wrong_rules_about_what_was_booted_name_line_and_key() {
 fn files_of_a_boot_are_named_and_need_rules_about_it() {
     let boot = "[[reference]]\nkind = \"boot\"\nkernel = \"vmlinuz\"\nloaders = [\"shimx64.efi\", \"grubx64.efi\"]\n";
     let policy = parse(&event_log(boot)).unwrap();
-    assert_eq!(policy.references().files(), ["vmlinuz", "shimx64.efi", "grubx64.efi"]);
-    assert!(policy.references().boot().is_none(), "no file was read");
+    assert_eq!(policy.only().unwrap().references().files(), ["vmlinuz", "shimx64.efi", "grubx64.efi"]);
+    assert!(policy.only().unwrap().references().boot().is_none(), "no file was read");
     struct Named;
     impl ReferenceFiles for Named {
         fn read(&mut self, name: &str, _: usize) -> Result<Vec<u8>, FileProblem> {
@@ -92,7 +92,7 @@ fn files_of_a_boot_are_named_and_need_rules_about_it() {
     let mut policy = policy;
     policy.load_references(&mut Named).unwrap();
     let known = formats::evidence::tpm::Bank::Sha256.hash(&[b"the file vmlinuz"]);
-    assert!(policy.references().boot().unwrap().knows_as(measure::reference::Part::Kernel, &known));
+    assert!(policy.only().unwrap().references().boot().unwrap().knows_as(measure::reference::Part::Kernel, &known));
     let alone = error(&format!("{GOOD}\n{boot}"));
     assert!(alone.ends_with("has no effect without the table [event_log]"), "{alone}");
     let none = error(&event_log("[[reference]]\nkind = \"boot\"\n"));

@@ -1,5 +1,6 @@
 //! Each way in which a policy file can be wrong, with the line and the key that its error must name.
 
+mod accept;
 mod booted;
 mod rules;
 
@@ -104,18 +105,18 @@ fn with(from: &str, to: &str) -> String {
 fn what_is_left_out_has_the_strict_answer() {
     let policy = parse(GOOD).unwrap();
     assert_eq!(policy.profiles(), [Profile::Snp]);
-    assert!(matches!(policy.identity(), IdentityRule::Any));
-    let snp = policy.snp();
+    assert!(matches!(policy.only().unwrap().identity(), IdentityRule::Any));
+    let snp = policy.only().unwrap().snp();
     assert_eq!((snp.vmpl, snp.min_guest_svn), (0, 0));
     assert_eq!((snp.smt, snp.cxl, snp.migrate_ma), (Permission::Refuse, Permission::Refuse, MigrateMa::Refuse));
     assert!(snp.minimum_tcb.floor(Product::Milan).is_some());
     assert!(snp.minimum_tcb.floor(Product::Genoa).is_none());
-    assert_eq!(policy.crl(), CrlRule::IfPresent);
-    assert_eq!(policy.guest().upstream_scope, UpstreamScope::InsideGuest);
+    assert_eq!(policy.only().unwrap().crl(), CrlRule::IfPresent);
+    assert_eq!(policy.only().unwrap().guest().upstream_scope, UpstreamScope::InsideGuest);
     assert_eq!(policy.anchors_needed(), None);
     assert_eq!(policy.max_age().as_secs(), 24 * 3600);
-    assert!(policy.levels().wanted.is_empty());
-    assert_eq!(policy.levels().view, View::Strict);
+    assert!(policy.only().unwrap().levels().wanted.is_empty());
+    assert_eq!(policy.only().unwrap().levels().view, View::Strict);
     assert_eq!(policy.digest(), crypto::sha256(&[GOOD.as_bytes()]));
 }
 
@@ -123,11 +124,11 @@ fn what_is_left_out_has_the_strict_answer() {
 fn everything_that_a_file_can_say_is_read() {
     let policy = parse(FULL).unwrap();
     assert_eq!(policy.names(), ["llm.example", "llm.example:8443", "[2001:db8::1]:443"]);
-    let IdentityRule::All(rules) = policy.identity() else { panic!("wanted rules") };
+    let IdentityRule::All(rules) = policy.only().unwrap().identity() else { panic!("wanted rules") };
     assert_eq!(rules.chip_ids.as_ref().unwrap().len(), 1);
     assert_eq!(rules.report_ids.as_ref().unwrap().len(), 1);
     assert_eq!(rules.launch_identity.as_ref().unwrap().min_guest_svn, 2);
-    let snp = policy.snp();
+    let snp = policy.only().unwrap().snp();
     assert_eq!((snp.vmpl, snp.min_guest_svn), (1, 3));
     assert_eq!((snp.smt, snp.cxl, snp.migrate_ma), (Permission::Allow, Permission::Allow, MigrateMa::AllowUnused));
     assert_eq!(snp.csp, ["CN=cc-us-east-2.amazonaws.com"]);
@@ -136,17 +137,18 @@ fn everything_that_a_file_can_say_is_read() {
     assert_eq!(snp.require_policy.iter().map(|b| b.mask).sum::<u64>(), 0b11_1101 << 20);
     assert_eq!(snp.require_platform_info.iter().map(|b| b.mask).sum::<u64>(), 0b1011_1110);
     assert_eq!((snp.mitigations.launch, snp.mitigations.current), (1, 0x8000_0000_0000_0001));
-    let levels: Vec<_> = policy.levels().wanted.iter().map(|r| format!("{} {r}", r.component.as_str())).collect();
+    let levels: Vec<_> =
+        policy.only().unwrap().levels().wanted.iter().map(|r| format!("{} {r}", r.component.as_str())).collect();
     assert_eq!(levels, ["firmware L3", "kernel L2 amd-sp", "userspace L1 vtpm"]);
-    assert_eq!(policy.levels().view, View::Relaxed);
+    assert_eq!(policy.only().unwrap().levels().view, View::Relaxed);
     let turin = TcbVersion::new_turin(1, 3, 2, 5, 97);
     assert_eq!(snp.minimum_tcb.floor(Product::Turin), Some(&turin));
     assert!(snp.minimum_committed_tcb.floor(Product::Milan).is_some());
     assert!(snp.minimum_launch_tcb.floor(Product::Milan).is_some());
-    assert_eq!(policy.crl(), CrlRule::Require);
+    assert_eq!(policy.only().unwrap().crl(), CrlRule::Require);
     assert_eq!(policy.anchors_needed(), Some("simulator-root.pem"));
-    assert_eq!(policy.guest().config.len(), 1);
-    assert_eq!(policy.guest().upstream_scope, UpstreamScope::OutsideGuest);
+    assert_eq!(policy.only().unwrap().guest().config.len(), 1);
+    assert_eq!(policy.only().unwrap().guest().upstream_scope, UpstreamScope::OutsideGuest);
     assert_eq!(policy.max_age().as_secs(), 90 * 60);
 }
 

@@ -119,10 +119,10 @@ fn a_floor_that_accepts_every_tcb_is_refused() {
 #[test]
 fn profiles_are_those_of_the_platforms_and_simulated_is_none() {
     for profile in ["azure-snp", "gcp-snp", "aws-snp", "svsm-snp"] {
-        assert!(parse(&with("[\"snp\"]", &format!("[\"snp\", \"{profile}\"]"))).is_ok(), "{profile}");
+        assert!(parse(&with("[\"snp\"]", &format!("[\"{profile}\"]"))).is_ok(), "{profile}");
     }
     assert!(error(&with("[\"snp\"]", "[\"sim\"]")).contains("profiles[0]: wanted \"snp\" or "));
-    assert!(error(&with("version = 1", "version = 2")).contains("version: policy version 2 is not supported"));
+    assert!(error(&with("version = 1", "version = 3")).contains("version: policy version 3 is not supported"));
 }
 
 #[test]
