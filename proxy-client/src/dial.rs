@@ -286,5 +286,5 @@ impl Shown {
 
 /// A refusal of the verify stage, as a result with its finding.
 pub fn refusal(error: &VerifyError, at: UnixTime) -> AttestationResult {
-    AttestationResult::refusal(Finding::of_verification(error.id(), error), Channel::Exporter, None, at)
+    AttestationResult::refusal(Finding::of_verification(error.check(), error), Channel::Exporter, None, at)
 }

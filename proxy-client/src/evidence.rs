@@ -10,6 +10,7 @@ use proxy_core::framing::{Framed, FramingError};
 use proxy_core::link::Link;
 use ratls::appraise::Finding;
 use ratls::endorsement::TrustAnchors;
+use ratls::findings::{BindingCheck, TpmCheck};
 use ratls::policy::{AppraisalPolicy, ProfilePolicy};
 use ratls::verify::{CredentialError, CredentialProof, Part, PartRefusal, Question, VerifiedEvidence};
 use ratls::wire::attest::{PartInfo, part};
@@ -54,19 +55,19 @@ pub enum AskError {
 
 impl From<PartError> for AskError {
     fn from(error: PartError) -> Self {
-        AskError::Guest(Finding::of_verification("B_PART", &error))
+        AskError::Guest(Finding::of_verification(BindingCheck::Part, &error))
     }
 }
 
 impl From<PartRefusal> for AskError {
     fn from(error: PartRefusal) -> Self {
-        AskError::Guest(Finding::of_verification(error.id(), &error))
+        AskError::Guest(Finding::of_verification(error.check(), &error))
     }
 }
 
 impl From<CredentialError> for AskError {
     fn from(error: CredentialError) -> Self {
-        AskError::Guest(Finding::of_verification("T_AK_PROOF", &error))
+        AskError::Guest(Finding::of_verification(TpmCheck::Proof, &error))
     }
 }
 

@@ -32,7 +32,7 @@ fn judged(bundle: &Bundle, policy: &AppraisalPolicy) -> AttestationResult {
     match verify_connection(&connection, &anchors(), NOW) {
         Ok((evidence, _)) => appraise(Some(policy), evidence),
         Err(error) => {
-            AttestationResult::refusal(Finding::of_verification(error.id(), &error), Channel::Exporter, None, NOW)
+            AttestationResult::refusal(Finding::of_verification(error.check(), &error), Channel::Exporter, None, NOW)
         }
     }
 }

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub use ::appraise;
+pub use ::findings;
 pub use ::verify;
 pub use appraise::policy;
 pub use formats::{binding, bytes, crypto, digest, evidence, guid, tcb, text, time, wire};

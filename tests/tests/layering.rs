@@ -11,11 +11,12 @@ use anyhow::{Context, Result, ensure};
 use evident_tests::binaries::workspace;
 
 /// The libraries that know neither I/O nor time.
-const CORE: [&str; 5] = ["ratls/formats", "ratls/measure", "ratls/verify", "ratls/appraise", "ratls"];
+const CORE: [&str; 6] = ["ratls/formats", "ratls/measure", "ratls/findings", "ratls/verify", "ratls/appraise", "ratls"];
 /// What ships.
-const PRODUCT: [&str; 9] = [
+const PRODUCT: [&str; 10] = [
     "ratls/formats",
     "ratls/measure",
+    "ratls/findings",
     "ratls/verify",
     "ratls/appraise",
     "ratls",
@@ -69,9 +70,10 @@ fn dependents() -> Result<BTreeMap<String, BTreeSet<String>>> {
 #[test]
 fn our_crates_depend_on_each_other_in_one_direction() -> Result<()> {
     let dependents = dependents()?;
-    let wanted: [(&str, &[&str]); 11] = [
+    let wanted: [(&str, &[&str]); 12] = [
         ("evident-formats", &["evident-measure", "evident-verify", "evident-appraise", "ratls"]),
         ("evident-measure", &["evident-verify", "evident-appraise", "ratls"]),
+        ("evident-findings", &["evident-verify", "evident-appraise", "ratls"]),
         ("evident-verify", &["evident-appraise", "ratls"]),
         ("evident-appraise", &["ratls"]),
         ("ratls", &["attester", "proxy-core", "evident-proxy", "evident-client", "simulator", "evident-bench"]),

@@ -12,9 +12,10 @@ use evident_tests::binaries::workspace;
 use syn::visit::{self, Visit};
 
 /// Each crate with the number of cycles that it still has. A number only ever falls.
-const CRATES: [(&str, usize); 10] = [
+const CRATES: [(&str, usize); 11] = [
     ("ratls/formats", 0),
     ("ratls/measure", 2),
+    ("ratls/findings", 0),
     ("ratls/verify", 2),
     ("ratls/appraise", 6),
     ("ratls", 0),

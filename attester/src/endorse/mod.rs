@@ -16,6 +16,7 @@ use needs::{KeyAndTcb, kind, needed, needed_for, products};
 use ratls::endorsement::table::{CertificateTable, TableItem};
 use ratls::endorsement::{ChainError, CrlStatus, MAX_CRL_BYTES, TrustAnchors, VekKind};
 use ratls::evidence::snp::{Report, ReportError};
+use ratls::findings::EndorsementCheck;
 use ratls::time::UnixTime;
 use ratls::verify::{ReportRefusal, VerifiedReport, verify_report};
 use ratls::wire::attest::{Endorsement, media};
@@ -240,9 +241,12 @@ impl Endorser {
             // Everything came and it is no good. A wrong clock is no reason to fetch again, nor is a leaf that only the host has.
             // A VLEK is the host's to give; nothing that AMD sent is to blame for its absence.
             let of_the_host = |cause: &ReportRefusal| {
-                cause.id() == "E_NO_ENDORSEMENT" && parsed.signing_key() == ratls::evidence::snp::SigningKey::Vlek
+                matches!(cause, ReportRefusal::NoEndorsement)
+                    && parsed.signing_key() == ratls::evidence::snp::SigningKey::Vlek
             };
-            let fetched_in_vain = |cause: &ReportRefusal| cause.id() != "E_VALIDITY" && !of_the_host(cause);
+            let of_the_clock =
+                |cause: &ReportRefusal| matches!(cause, ReportRefusal::Chain(ChainError::Validity { .. }));
+            let fetched_in_vain = |cause: &ReportRefusal| !of_the_clock(cause) && !of_the_host(cause);
             if matches!(&refused, EndorseError::Refused(cause) if fetched_in_vain(cause)) {
                 for resource in &asked {
                     kds.reject(resource).await;
@@ -259,7 +263,8 @@ impl Endorser {
         let mut refused = ReportRefusal::NoEndorsement;
         // A pair that does not belong together says less than one that does.
         let mut tell = |error: ReportRefusal| {
-            if error.id() != "E_CHAIN" || matches!(refused.id(), "E_CHAIN" | "E_NO_ENDORSEMENT") {
+            let unpaired = |refusal: &ReportRefusal| refusal.check() == EndorsementCheck::Chain.into();
+            if !unpaired(&error) || unpaired(&refused) || matches!(refused, ReportRefusal::NoEndorsement) {
                 refused = error;
             }
         };

@@ -167,7 +167,7 @@ impl Walk<'_> {
                 appraise(Some(&loaded.policy), evidence)
             }
             Err(error) => {
-                AttestationResult::refusal(Finding::of_verification(error.id(), &error), Channel::None, None, at)
+                AttestationResult::refusal(Finding::of_verification(error.check(), &error), Channel::None, None, at)
             }
         };
         let verdict = result.verdict().as_str();

@@ -78,7 +78,7 @@ impl Opener for EchoOrUnknown {
 
 /// A result that accepts nothing, since nothing was attested here.
 fn nothing_proven() -> AttestationResult {
-    let finding = Finding::of_verification("E_NO_ENDORSEMENT", &io::Error::other("no guest"));
+    let finding = Finding::of_verification(ratls::findings::EndorsementCheck::Missing, &io::Error::other("no guest"));
     AttestationResult::refusal(finding, Channel::None, None, UnixTime::from_secs(0))
 }
 

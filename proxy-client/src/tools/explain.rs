@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser};
-use ratls::appraise::{AttestationResult, Severity};
+use ratls::appraise::AttestationResult;
+use ratls::findings::{Check, Finding, ReportCheck, Severity};
 use ratls::policy::AppraisalPolicy;
 use ratls::text::{Untrusted, json_for_people};
 use ratls::time::UnixTime;
@@ -72,7 +73,7 @@ pub fn explain(args: &ExplainArgs) -> Output {
     let machine = launch.map(|args| machine(&result, args));
     let near = near(&result, &loaded.policy);
     let stdout = if args.json {
-        let details: Vec<_> = details.iter().map(|(id, text)| json!({"id": id, "detail": text})).collect();
+        let details: Vec<_> = details.iter().map(|(check, text)| json!({"id": check.id(), "detail": text})).collect();
         let all = json!({"result": result.to_json(), "details": details, "booted": boot, "launch": machine, "launch_near": near});
         json_for_people(&format!("{all:#}\n"))
     } else {
@@ -83,7 +84,7 @@ pub fn explain(args: &ExplainArgs) -> Output {
 
 fn text(
     result: &AttestationResult,
-    details: &[(&str, String)],
+    details: &[(Check, String)],
     boot: &[String],
     near: Option<&str>,
     machine: Option<&str>,
@@ -97,7 +98,7 @@ fn text(
             }
         }
     };
-    section("Where it parts", details.iter().map(|(id, detail)| format!("{id}  {detail}")).collect());
+    section("Where it parts", details.iter().map(|(check, detail)| format!("{}  {detail}", check.id())).collect());
     section("What was booted", boot.to_vec());
     section("The launch digest, from the policy's files", near.into_iter().map(str::to_owned).collect());
     section(
@@ -110,8 +111,10 @@ fn text(
 /// What would have to differ for a reference of the policy to give the digest that was refused: the machine, or a slip in the command
 /// line.
 fn near(result: &AttestationResult, policy: &AppraisalPolicy) -> Option<String> {
-    let refused = |finding: &&ratls::appraise::Finding| finding.id() == "R_LD" && finding.severity() == Severity::Fatal;
-    result.findings().iter().find(refused)?;
+    let refused = |finding: &Finding| finding.is(ReportCheck::LaunchDigest) && finding.severity() == Severity::Fatal;
+    if !result.findings().iter().any(refused) {
+        return None;
+    }
     let measured = result.evidence()?.report().report().measurement();
     let references = policy.for_profile(result.profile()?)?.references();
     if references.launches().is_empty() {

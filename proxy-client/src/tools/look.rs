@@ -50,7 +50,7 @@ pub(crate) fn bundle(
     Ok(match verify_bundle(&bundle, anchors, at) {
         Ok((evidence, _)) => (appraise(policy, evidence), None),
         Err(error) => {
-            let finding = Finding::of_verification(error.id(), &error);
+            let finding = Finding::of_verification(error.check(), &error);
             (AttestationResult::refusal(finding, Channel::None, None, at), Some(error))
         }
     })

@@ -2,9 +2,10 @@
 //!
 //! For people who ask why. Nothing here decides.
 
-use ratls::appraise::{AttestationResult, Finding, Severity};
+use ratls::appraise::AttestationResult;
 use ratls::evidence::event_log::Event;
 use ratls::evidence::event_log::data::Data;
+use ratls::findings::{Check, EventLogCheck, Finding, ReportCheck, Severity};
 use ratls::launch::slips;
 use ratls::measured_boot::{Boot, LineSource, MeasuredLine, State, unexplained};
 use ratls::policy::{AppraisalPolicy, Budget, EventLogRules, Pattern};
@@ -21,32 +22,34 @@ pub(super) fn details(
     result: &AttestationResult,
     refused: Option<&VerifyError>,
     policy: &AppraisalPolicy,
-) -> Vec<(&'static str, String)> {
+) -> Vec<(Check, String)> {
     let mut all = Vec::new();
     if let Some(VerifyError::ReportData { seen, wanted }) = refused
         && let Some(parts) = bytes_part(seen, wanted)
     {
-        all.push(("R_FRESH", format!("REPORT_DATA {parts}")));
+        all.push((ReportCheck::Fresh.into(), format!("REPORT_DATA {parts}")));
     }
     let fatal: Vec<&Finding> = result.findings().iter().filter(|f| f.severity() == Severity::Fatal).collect();
     for finding in &fatal {
-        all.extend(nearest(finding).map(|detail| (finding.id(), detail)));
+        all.extend(nearest(finding).map(|detail| (finding.check(), detail)));
     }
-    let refused_by = |id: &str| fatal.iter().any(|finding| finding.id() == id);
+    let refused_by = |check: EventLogCheck| fatal.iter().any(|finding| finding.is(check));
     let Some(policy) = result.profile().and_then(|profile| policy.for_profile(profile)) else { return all };
     let (Some(boot), Some(rules)) = (result.booted(), policy.event_log()) else { return all };
-    if refused_by("L_COMMAND_LINE") {
-        all.extend(command_lines(&boot, rules).into_iter().map(|detail| ("L_COMMAND_LINE", detail)));
+    if refused_by(EventLogCheck::CommandLine) {
+        all.extend(command_lines(&boot, rules).into_iter().map(|detail| (EventLogCheck::CommandLine.into(), detail)));
     }
-    if refused_by("L_EVENT") {
+    if refused_by(EventLogCheck::Event) {
         let events = result.unexpected_events(policy);
-        all.extend(events.iter().take(MAX_EVENTS).map(|event| ("L_EVENT", unnamed(event, &boot, rules))));
+        all.extend(
+            events.iter().take(MAX_EVENTS).map(|event| (EventLogCheck::Event.into(), unnamed(event, &boot, rules))),
+        );
         if let Some(more) = events.len().checked_sub(MAX_EVENTS).filter(|more| *more > 0) {
-            all.push(("L_EVENT", format!("{more} more events that no rule names")));
+            all.push((EventLogCheck::Event.into(), format!("{more} more events that no rule names")));
         }
     }
-    if refused_by("L_REPLAY") {
-        all.extend(registers(result, &boot).into_iter().map(|detail| ("L_REPLAY", detail)));
+    if refused_by(EventLogCheck::Replay) {
+        all.extend(registers(result, &boot).into_iter().map(|detail| (EventLogCheck::Replay.into(), detail)));
     }
     all
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use ratls::endorsement::pem::{self, KeyFile, PemError};
 use ratls::evidence::svsm::Nonce;
 use ratls::evidence::tpm::{Bank, PcrValues, Public, Quoted};
+use ratls::findings::{Check, ClaimsCheck, EndorsementCheck, QuoteCheck};
 use ratls::verify::{AkFile, Files, QuoteFiles, SvsmFiles};
 use serde_json::{Map, Value};
 
@@ -32,12 +33,12 @@ pub(super) struct PieceError {
 
 impl PieceError {
     /// The check that failed.
-    pub(super) fn id(&self) -> &'static str {
+    pub(super) fn check(&self) -> Check {
         match (&self.source, self.flag) {
-            (PieceProblem::Pem(_), "--cert" | "--crl") => "E_CERTIFICATE",
-            (PieceProblem::Pcrs(_), _) => "Q_SEL",
-            (PieceProblem::Nonce { .. }, _) => "H_MANIFEST",
-            _ => "Q_AK",
+            (PieceProblem::Pem(_), "--cert" | "--crl") => EndorsementCheck::File.into(),
+            (PieceProblem::Pcrs(_), _) => QuoteCheck::Selection.into(),
+            (PieceProblem::Nonce { .. }, _) => ClaimsCheck::Manifest.into(),
+            (PieceProblem::Pem(_) | PieceProblem::Key, _) => QuoteCheck::Key.into(),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use ratls::appraise::AttestationResult;
+use ratls::findings::EndorsementCheck;
 use ratls::measured_boot::diff::{Change as BootChange, Difference, diff as boot_diff, summary};
 use ratls::text::json_for_people;
 use serde_json::json;
@@ -142,7 +143,7 @@ async fn side(subject: &str, root: Option<&Path>) -> Result<Side, Output> {
 /// Nothing can be learned or compared. There is no policy here that could name a simulator's root.
 fn not_authentic(result: &AttestationResult, root: Option<&Path>) -> Output {
     let mut stderr = result.to_string();
-    if root.is_none() && result.findings().iter().any(|finding| finding.id() == "E_ROOT") {
+    if root.is_none() && result.findings().iter().any(|finding| finding.is(EndorsementCheck::Root)) {
         stderr.push_str("Of a simulated guest: give its root, --simulator-root FILE.\n");
     }
     Output { stdout: String::new(), coloured: None, stderr, exit: result.exit_code() }

@@ -146,11 +146,10 @@ fn judge_bundle(
     Ok(match verified {
         Ok((evidence, _)) => appraise(policy, evidence),
         Err(error) => {
-            let finding = Finding::of_verification(error.id(), &error);
-            let finding = match error {
-                VerifyError::Bundle(_) => finding.with_help(NO_BUNDLE.to_owned()),
-                _ => finding,
-            };
+            let mut finding = Finding::of_verification(error.check(), &error);
+            if matches!(error, VerifyError::Bundle(_)) {
+                finding.advising(NO_BUNDLE);
+            }
             AttestationResult::refusal(finding, Channel::None, None, now)
         }
     })
@@ -166,7 +165,7 @@ fn judge_pieces(
     let pieces = match Pieces::read(args) {
         Ok(pieces) => pieces,
         Err(Refused::Read(error)) => return Err(error.into()),
-        Err(Refused::Piece(error)) => return Ok(refused(Finding::of_verification(error.id(), &error))),
+        Err(Refused::Piece(error)) => return Ok(refused(Finding::of_verification(error.check(), &error))),
     };
     // Where the pieces do not tell their platform, a policy for one alone does.
     let wanted = policy.and_then(AppraisalPolicy::only).map(ProfilePolicy::profile);
@@ -189,14 +188,13 @@ fn profile(args: &VerifyArgs) -> Option<Profile> {
 
 /// The finding for refused evidence; where only the certificate is missing, it says where AMD has it.
 fn explain(error: &VerifyError, report: Option<&[u8]>) -> Finding {
-    let finding = Finding::of_verification(error.id(), error);
+    let mut finding = Finding::of_verification(error.check(), error);
     let report = report.and_then(|bytes| Report::parse(bytes).ok());
-    match (error, report.as_ref().and_then(vcek_address)) {
-        (VerifyError::Refused(ReportRefusal::NoEndorsement), Some(address)) => {
-            finding.with_help(format!("give it with --cert; AMD has it at {address}"))
-        }
-        _ => finding,
+    let missing = matches!(error, VerifyError::Refused(ReportRefusal::NoEndorsement));
+    if let Some(address) = report.as_ref().and_then(vcek_address).filter(|_| missing) {
+        finding.advising(format!("give it with --cert; AMD has it at {address}"));
     }
+    finding
 }
 
 /// Where AMD's key service has the VCEK of a report, if the report says of which product it is (AMD 57230, "VCEK Certificate and KDS Interface Specification").

@@ -22,6 +22,7 @@ use proxy_core::metrics::Metrics;
 use proxy_core::net::{Addr, Listener, LocalStream};
 use proxy_core::tasks::Tasks;
 use ratls::appraise::{AttestationResult, Finding};
+use ratls::findings::{Check, ReportCheck};
 use ratls::time::UnixTime;
 use ratls::verify::Channel;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
@@ -234,13 +235,13 @@ pub async fn echo(mut end: UpstreamEnd) {
     end.stream.shutdown().await.unwrap();
 }
 
-fn finding(id: &'static str) -> Finding {
-    Finding::of_verification(id, &io::Error::other("seen by the test"))
+fn finding(check: impl Into<Check>) -> Finding {
+    Finding::of_verification(check, &io::Error::other("seen by the test"))
 }
 
 /// Any result; these tests look at what passes, not at what was proven.
 pub fn result() -> AttestationResult {
-    AttestationResult::refusal(finding("R_SIG"), Channel::Exporter, None, UnixTime::from_secs(0))
+    AttestationResult::refusal(finding(ReportCheck::Signature), Channel::Exporter, None, UnixTime::from_secs(0))
 }
 
 /// A refusal, and one of each other kind of error.

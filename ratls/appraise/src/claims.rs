@@ -5,40 +5,12 @@
 
 use super::cloud;
 use super::event_log::Covered;
-use super::finding::{Finding, Severity};
 use super::launch;
 use super::levels::{Claim, Component, Cover, Inputs, Matched, Provenance, RootState};
-use super::snp::AMDS_LIST;
 use crate::policy::{IdentityRule, LaunchAnswer, ProfilePolicy};
+use findings::{Check, Finding, Severity, TableEffect};
 use formats::binding::Profile;
 use verify::{Channel, Freshness, Link, Root, VerifiedEvidence, VerifiedTpm};
-
-/// A revocation list did not come: AMD's, or one of a cloud, which no level rests on.
-const LIST: &str = "E_CRL_ABSENT";
-
-/// Findings about the AMD-SP, its key, or who can reach into the guest: with one of them nothing that it signed counts.
-/// What the measurement is, whose guest it is and how it is configured are other questions.
-const OF_THE_AMD_SP: &[&str] = &[
-    "R_DEBUG",
-    "R_MIG",
-    "R_VMPL",
-    "R_POLICY",
-    "R_PRODUCT",
-    "R_KEYSEL",
-    "R_TCB",
-    "R_PLATFORM",
-    "R_MITIGATION",
-    "I_CSP",
-    LIST,
-    "S_SIMULATED",
-];
-
-/// A report that the same paravisor gives for ever: asked for now, it would be no fresher.
-const AGELESS: &str = "Z_STALE";
-
-/// Findings after which nothing that the vTPM said counts: it is not the TPM of such a guest. What the AMD-SP says of the firmware
-/// stands (an AK that nobody vouches for).
-const OF_THE_VTPM: &[&str] = &["T_UNBOUND", "T_AK_UNPROVEN", "T_AK_WITNESSED", "G_PCR0", "Z_TPM"];
 
 /// Everything that is known, for [`super::levels::judge`].
 pub(super) fn inputs(
@@ -47,17 +19,15 @@ pub(super) fn inputs(
     findings: &[Finding],
     covered: Vec<Covered>,
 ) -> Inputs {
-    let holds = |finding: &&Finding| matches!(finding.severity, Severity::Fatal | Severity::Cap);
-    let among = |ids: &[&str]| {
-        let of_a_cloud = |finding: &&Finding| finding.id == LIST && finding.subject != AMDS_LIST;
-        let here = findings.iter().filter(holds).filter(|finding| !of_a_cloud(finding));
-        here.map(|finding| finding.id).filter(|id| ids.contains(id)).collect::<Vec<_>>()
+    let grave = |finding: &&Finding| matches!(finding.severity(), Severity::Fatal | Severity::Cap);
+    let with_effect = |effect: TableEffect| {
+        findings.iter().filter(grave).map(Finding::check).filter(|check| check.effect() == effect).collect::<Vec<_>>()
     };
     let amd_sp = RootState {
         fresh: evidence.hw_freshness() == Freshness::Connect,
         bound: evidence.channel() != Channel::None,
-        ageless: !among(&[AGELESS]).is_empty(),
-        fatal: among(OF_THE_AMD_SP),
+        ageless: !with_effect(TableEffect::ReportAge).is_empty(),
+        fatal: with_effect(TableEffect::AmdSp),
         ..RootState::sound()
     };
     let has_vtpm = evidence.profile() != Profile::Snp;
@@ -76,7 +46,7 @@ pub(super) fn inputs(
         let link = link(tpm, &amd_sp);
         claims.extend(covered.into_iter().map(|covered| registers(covered, link)));
     }
-    let vtpm = vtpm_of(evidence, &amd_sp, &among(OF_THE_VTPM));
+    let vtpm = vtpm_of(evidence, &amd_sp, &with_effect(TableEffect::Vtpm));
     Inputs { amd_sp, vtpm, claims }
 }
 
@@ -101,13 +71,13 @@ fn registers(covered: Covered, link: Link) -> Claim {
 }
 
 /// A TPM that answered is as good as who vouches for its key.
-fn vtpm_of(evidence: &VerifiedEvidence, amd_sp: &RootState, against: &[&'static str]) -> Option<RootState> {
+fn vtpm_of(evidence: &VerifiedEvidence, amd_sp: &RootState, against: &[Check]) -> Option<RootState> {
     let Some(tpm) = evidence.tpm() else { return vtpm(evidence.profile()) };
     let because = match link(tpm, amd_sp).anchor() {
         None => "nobody but the guest vouches for its key".to_owned(),
         Some(Root::AmdSp) if amd_sp.ageless => "only a report of unknown age names its key".to_owned(),
         Some(_) if evidence.tpm_is_unbound() => "it was asked for something else than this report".to_owned(),
-        Some(_) => against.join(", "),
+        Some(_) => against.iter().map(|check| check.id()).collect::<Vec<_>>().join(", "),
     };
     Some(RootState {
         authentic: because.is_empty(),
@@ -120,7 +90,7 @@ fn vtpm_of(evidence: &VerifiedEvidence, amd_sp: &RootState, against: &[&'static 
 
 /// What a refusal before any evidence leaves: nothing counts, and the reason is the finding.
 pub(super) fn refused(finding: &Finding, profile: Option<Profile>) -> Inputs {
-    let amd_sp = RootState { authentic: false, fatal: vec![finding.id], ..RootState::sound() };
+    let amd_sp = RootState { authentic: false, fatal: vec![finding.check()], ..RootState::sound() };
     Inputs { amd_sp, vtpm: profile.and_then(vtpm), claims: Vec::new() }
 }
 
@@ -138,11 +108,13 @@ fn vtpm(profile: Profile) -> Option<RootState> {
 
 /// The launch measurement: in full where it is on the policy's list or its maker's; where only the owner's key is pinned, its signer.
 fn firmware(policy: Option<&ProfilePolicy>, evidence: &VerifiedEvidence, findings: &[Finding]) -> Claim {
-    let refused = |id| findings.iter().any(|finding| finding.id == id && finding.severity == Severity::Fatal);
+    let signer_refused = findings
+        .iter()
+        .any(|finding| finding.severity() == Severity::Fatal && finding.check().effect() == TableEffect::LaunchSigner);
     let measured = evidence.report().report().measurement();
     let listed = policy.and_then(|policy| policy.launch(measured));
     let signed = |policy: &ProfilePolicy| match policy.identity() {
-        IdentityRule::All(rules) => rules.launch_identity.is_some() && !refused("I_LAUNCH"),
+        IdentityRule::All(rules) => rules.launch_identity.is_some() && !signer_refused,
         IdentityRule::Any => false,
     };
     let endorsed = policy.and_then(|policy| cloud::endorsed(policy, evidence));

@@ -1,9 +1,9 @@
 //! What Azure, Google, AWS and an SVSM add to report and registers, and what each leaves open.
 
-use super::finding::Severity;
 use super::judge::Judge;
 use super::snp::one_of;
 use crate::policy::{AwsRules, AzureRules, EndorsementRules, GcpRules, Need, Permission, ProfilePolicy};
+use findings::{AzureCheck, GoogleCheck, NitroCheck, Severity, TpmCheck};
 use formats::binding::Profile;
 use formats::evidence::hcl::Claims;
 use formats::evidence::tpm::{Bank, PcrValue};
@@ -51,30 +51,18 @@ pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &ProfilePolicy, eviden
 /// A report without the guest's data is one of an old paravisor. What that means is said whatever the policy accepts of it.
 fn paravisor(judge: &mut Judge<'_>, claims: &Claims) {
     if claims.user_data.is_none() {
-        let help = "this paravisor takes no data of the guest, so any report that this VM ever had looks the same: nothing shows that \
-                    the measured paravisor still runs. A newer one does; the machine must be stopped and started to get it";
-        judge.add(
-            "Z_STALE",
-            Severity::Cap,
-            "paravisor's report",
-            "of unknown age",
-            "one over this connection's data",
-            help,
-        );
+        judge.add(AzureCheck::Stale, Severity::Cap, "of unknown age");
     }
     let configuration = &claims.configuration;
     if configuration.tpm_enabled == Some(false) {
-        let help = "the paravisor says that the VM has no vTPM, so nothing that it quotes is of this VM";
-        judge.grave("Z_TPM", "tpm-enabled", "false", "true", help);
+        judge.grave(AzureCheck::Tpm, "false");
     }
     if configuration.console_enabled != Some(false) {
         let allowed = judge.policy().is_some_and(allows_console);
         if !allowed {
             let severity = if judge.policy().is_some() { Severity::Fatal } else { Severity::Warning };
-            let help = "the host has the other end of the serial console: create the VM without it, or set console = \"allow\" in \
-                        [azure]";
             let seen = said(configuration.console_enabled);
-            judge.add("Z_CONSOLE", severity, "console-enabled", seen, "false", help);
+            judge.add(AzureCheck::Console, severity, seen);
         }
     }
     if configuration.secure_boot != Some(true) {
@@ -83,8 +71,7 @@ fn paravisor(judge: &mut Judge<'_>, claims: &Claims) {
             .and_then(|p| p.clouds().azure.as_ref())
             .is_some_and(|rules| rules.insecure_boot == Permission::Allow);
         let severity = if judge.policy().is_some() && !allowed { Severity::Fatal } else { Severity::Warning };
-        let help = "the VM may boot what nobody signed: create it with secure boot, or set insecure_boot = \"allow\" in [azure]";
-        judge.add("Z_SECURE_BOOT", severity, "secure-boot", said(configuration.secure_boot), "true", help);
+        judge.add(AzureCheck::SecureBoot, severity, said(configuration.secure_boot));
     }
 }
 
@@ -111,7 +98,10 @@ fn azure(judge: &mut Judge<'_>, rules: &AzureRules, evidence: &VerifiedEvidence)
     };
     let help = "only the paravisor vouches for the key. Before August 2025 paravisors could be made to name a key of the VM's \
                 administrator (CVE-2025-49707): name measurements of newer ones only, or set ak_certificate = \"require\"";
-    judge.add("T_AK_NO_CERT", severity, "AK certificate", "none", "Microsoft's certificate for the same key", help);
+    judge
+        .add(TpmCheck::NoCertificate, severity, "none")
+        .wanting("Microsoft's certificate for the same key")
+        .advising(help);
 }
 
 // ---- Google
@@ -119,8 +109,8 @@ fn azure(judge: &mut Judge<'_>, rules: &AzureRules, evidence: &VerifiedEvidence)
 fn gcp(judge: &mut Judge<'_>, rules: &GcpRules, evidence: &VerifiedEvidence) {
     let tpm = evidence.tpm();
     let instance = tpm.and_then(instance);
-    named(judge, "G_PROJECT", "project", &rules.projects, instance.map(GceInstance::project_id));
-    named(judge, "G_ZONE", "zone", &rules.zones, instance.map(GceInstance::zone));
+    named(judge, GoogleCheck::Project, &rules.projects, instance.map(GceInstance::project_id));
+    named(judge, GoogleCheck::Zone, &rules.zones, instance.map(GceInstance::zone));
     if let Some(tpm) = tpm.filter(|_| rules.snp_firmware_in_pcr0) {
         pcr0(judge, tpm);
     }
@@ -136,13 +126,12 @@ fn instance(tpm: &VerifiedTpm) -> Option<&GceInstance> {
     }
 }
 
-fn named(judge: &mut Judge<'_>, id: &'static str, subject: &'static str, accepted: &[String], seen: Option<&str>) {
+fn named(judge: &mut Judge<'_>, check: GoogleCheck, accepted: &[String], seen: Option<&str>) {
     if accepted.is_empty() || seen.is_some_and(|seen| accepted.iter().any(|a| a == seen)) {
         return;
     }
     let seen = seen.unwrap_or("not known: no certificate names it");
-    let help = "the certificate of the vTPM's key names the instance; this one is not where the policy wants it";
-    judge.fatal(id, subject, seen, one_of(accepted), help);
+    judge.fatal(check, seen).wanting(one_of(accepted));
 }
 
 /// Whether PCR 0 says that Google's firmware took its machine for one with SEV-SNP.
@@ -157,9 +146,7 @@ fn pcr0(judge: &mut Judge<'_>, tpm: &VerifiedTpm) {
         return;
     }
     let seen = seen.map_or("not quoted".to_owned(), |value| format!("PCR 0: {value}"));
-    let help =
-        "the firmware did not take its machine for one with SEV-SNP: it is another VM than the one of the report";
-    judge.fatal("G_PCR0", "PCR 0", seen, "that of Google's firmware under SEV-SNP", help);
+    judge.fatal(GoogleCheck::Pcr0, seen);
 }
 
 /// Whether the policy rests the launch digest of this guest on Google's signature.
@@ -185,50 +172,42 @@ fn endorsement_rules<'p>(policy: &'p ProfilePolicy, evidence: &VerifiedEvidence)
 }
 
 fn endorsement(judge: &mut Judge<'_>, rules: &EndorsementRules, evidence: &VerifiedEvidence) {
-    for Failure { id, subject, seen, wanted, help } in failures(rules, evidence) {
-        judge.fatal(id, subject, seen, wanted, help);
+    for Failure { check, seen, wanted } in failures(rules, evidence) {
+        judge.fatal(check, seen).wanting(wanted);
     }
 }
 
 /// Why an endorsement is not one that the policy accepts for this guest.
 struct Failure {
-    id: &'static str,
-    subject: &'static str,
+    check: GoogleCheck,
     seen: String,
     wanted: String,
-    help: &'static str,
 }
 
 fn failures(rules: &EndorsementRules, evidence: &VerifiedEvidence) -> Vec<Failure> {
     let measurement = evidence.report().report().measurement();
     let Some(verified) = evidence.parts().gce_endorsement() else {
         return vec![Failure {
-            id: "G_MISSING",
-            subject: "firmware endorsement",
+            check: GoogleCheck::Missing,
             seen: "none".to_owned(),
             wanted: "Google's, for this measurement".to_owned(),
-            help: "the guest must send Google's endorsement of its firmware; docs/policy.md says where Google has it",
         }];
     };
     let mut failures = Vec::new();
     let golden = verified.endorsement().snp();
     if golden.and_then(|golden| golden.vmsas_of(measurement)).is_none() {
         failures.push(Failure {
-            id: "G_MEASUREMENT",
-            subject: "measurement",
+            check: GoogleCheck::Measurement,
             seen: measurement.to_string(),
             wanted: "one that the endorsement names".to_owned(),
-            help: "the endorsement is of another firmware: an old one, or one for another number of virtual CPUs",
         });
     }
     let svn = golden.map_or(0, |golden| golden.svn());
     if svn < rules.min_svn {
         failures.push(Failure {
-            id: "G_SVN",
-            subject: "firmware svn",
+            check: GoogleCheck::Svn,
             seen: svn.to_string(),
             wanted: format!("{} or above", rules.min_svn),
-            help: "Google's firmware is older than the policy accepts; stop and start the VM to get the current one",
         });
     }
     let made = verified.endorsement().timestamp();
@@ -236,11 +215,9 @@ fn failures(rules: &EndorsementRules, evidence: &VerifiedEvidence) -> Vec<Failur
         && made.is_none_or(|made| made < floor.as_secs())
     {
         failures.push(Failure {
-            id: "G_OLD",
-            subject: "endorsed at",
+            check: GoogleCheck::Old,
             seen: made.map_or("not said".to_owned(), |made| UnixTime::from_secs(made).to_string()),
             wanted: format!("{floor} or later"),
-            help: "Google endorsed this firmware before the time that the policy names; stop and start the VM to get the current one",
         });
     }
     failures
@@ -257,8 +234,6 @@ fn aws(judge: &mut Judge<'_>, rules: &AwsRules, evidence: &VerifiedEvidence) {
     let limit_secs = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
     let age = evidence.at().as_secs().saturating_sub(made);
     if age.saturating_abs() > limit_secs {
-        let help =
-            "the document was made at another time than the policy accepts; check the clock, or ask for a new document";
-        judge.fatal("N_AGE", "document's age", format!("{age} s"), format!("at most {limit_secs} s"), help);
+        judge.fatal(NitroCheck::Age, format!("{age} s")).wanting(format!("at most {limit_secs} s"));
     }
 }

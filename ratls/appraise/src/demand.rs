@@ -3,24 +3,24 @@
 use super::judge::Judge;
 use super::levels::{Level, Levels};
 use crate::policy::ProfilePolicy;
+use findings::PolicyCheck;
 
 /// `X_CONTRADICT`: two records that a root signed cannot both be true.
 pub(super) fn contradictions(judge: &mut Judge<'_>, levels: &Levels) {
     for torn in levels.contradictions() {
-        judge.fatal(
-            "X_CONTRADICT",
-            torn.component.as_str(),
-            format!(
-                "{}: {} under {}, {} under {}",
-                torn.what,
-                torn.first.1,
-                torn.first.0.as_str(),
-                torn.second.1,
-                torn.second.0.as_str()
-            ),
-            "records that agree",
-            "one of them was forged, or belongs to another guest: treat it as an attack",
-        );
+        judge
+            .fatal(
+                PolicyCheck::Contradiction,
+                format!(
+                    "{}: {} under {}, {} under {}",
+                    torn.what,
+                    torn.first.1,
+                    torn.first.0.as_str(),
+                    torn.second.1,
+                    torn.second.0.as_str()
+                ),
+            )
+            .about(torn.component.as_str());
     }
 }
 
@@ -41,6 +41,10 @@ pub(super) fn wanted(judge: &mut Judge<'_>, policy: &ProfilePolicy, levels: &Lev
         } else {
             cell.why()
         };
-        judge.fatal("P_LEVEL", rule.component.as_str(), seen, format!("{rule} or above"), help);
+        judge
+            .fatal(PolicyCheck::Level, seen)
+            .wanting(format!("{rule} or above"))
+            .about(rule.component.as_str())
+            .advising(help);
     }
 }

@@ -4,10 +4,10 @@
 //! The statement is the guest's word. It is worth what the measured code is worth that asked the hardware to sign it, so it
 //! is compared only after the report and adds nothing where the measurement is not accepted.
 
-use super::finding::Severity;
 use super::judge::Judge;
 use super::snp::one_of;
 use crate::policy::{ProfilePolicy, StaleReport};
+use findings::{PolicyCheck, ReportCheck, Severity};
 use formats::binding::{Profile, Statement, UpstreamScope};
 use verify::{Channel, Freshness, VerifiedEvidence};
 
@@ -30,20 +30,14 @@ pub(super) fn of_files(judge: &mut Judge<'_>, is_simulated: bool) {
 
 fn no_policy(judge: &mut Judge<'_>) {
     if judge.policy().is_none() {
-        let help = "give a policy with --policy; without one nothing is compared with what you expect";
-        judge.add("P_NONE", Severity::Info, "policy", "none", "the policy of whoever relies on this guest", help);
+        judge.add(PolicyCheck::NoPolicy, Severity::Info, "none");
     }
 }
 
 fn bound_to_nothing(judge: &mut Judge<'_>) {
-    judge.add(
-        "C_CHANNEL",
-        Severity::Warning,
-        "channel",
-        "none: evidence from a file",
-        "evidence of a connection",
-        "this proves what was signed, not who is on the other end of a connection",
-    );
+    judge
+        .add(PolicyCheck::Channel, Severity::Warning, "none: evidence from a file")
+        .wanting("evidence of a connection");
 }
 
 /// Checks that compare with what the policy names.
@@ -54,7 +48,7 @@ pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &ProfilePolicy, eviden
 /// No part of the policy file is about guests of this platform. A rule about another must not be tried on it.
 pub(super) fn unlisted(judge: &mut Judge<'_>, accepted: &[Profile], profile: Profile) {
     let help = "the policy accepts no guest of this platform; add an [[accept]] entry for it, or use another policy";
-    judge.fatal("P_PROFILE", "profile", profile, one_of(accepted), help);
+    judge.fatal(PolicyCheck::Profile, profile).wanting(one_of(accepted)).advising(help);
 }
 
 /// Under a policy that names no simulator the chain was refused already (E_ROOT). This refuses again in case that somebody
@@ -66,22 +60,20 @@ fn simulated(judge: &mut Judge<'_>, is_simulated: bool) {
     // Without a policy nothing is accepted; a guest that looks at itself is told and not refused.
     let named = judge.policy().is_none_or(ProfilePolicy::accepts_simulated);
     let severity = if named { Severity::Warning } else { Severity::Fatal };
-    let help =
-        "SIMULATED, PROVES NOTHING: for trying things out. Remove [roots] simulator from the policy of a real guest";
-    judge.add("S_SIMULATED", severity, "root", "a simulator's root", "AMD's root", help);
+    judge.add(PolicyCheck::Simulated, severity, "a simulator's root");
 }
 
 fn channel(judge: &mut Judge<'_>, evidence: &VerifiedEvidence) {
     match evidence.channel() {
         Channel::Exporter => {}
-        Channel::Key => judge.add(
-            "C_CHANNEL",
-            Severity::Warning,
-            "channel",
-            "bound to the TLS key",
-            "bound to this connection",
-            "whoever has the key can relay the evidence; evident-client passes no data over such a connection",
-        ),
+        Channel::Key => {
+            judge
+                .add(PolicyCheck::Channel, Severity::Warning, "bound to the TLS key")
+                .wanting("bound to this connection")
+                .advising(
+                    "whoever has the key can relay the evidence; evident-client passes no data over such a connection",
+                );
+        }
         Channel::None => bound_to_nothing(judge),
     }
     let seen = match evidence.hw_freshness() {
@@ -105,7 +97,11 @@ fn channel(judge: &mut Judge<'_>, evidence: &VerifiedEvidence) {
     let fatal = judge.policy().is_some() && !file && !old_paravisor;
     let severity = if fatal { Severity::Fatal } else { Severity::Warning };
     let help = if file { "use `evident-client inspect` for a live guest" } else { "connect again with ALPN evident/1" };
-    judge.add("R_FRESH", severity, "freshness", seen, "signed by hardware for this connection", help);
+    judge
+        .add(ReportCheck::Fresh, severity, seen)
+        .wanting("signed by hardware for this connection")
+        .about("freshness")
+        .advising(help);
 }
 
 fn accepts_stale_report(policy: &ProfilePolicy) -> bool {
@@ -121,16 +117,7 @@ fn upstream(judge: &mut Judge<'_>, statement: &Statement) {
         Some(UpstreamScope::InsideGuest) => Severity::Fatal,
         Some(UpstreamScope::OutsideGuest) | None => Severity::Warning,
     };
-    let help = "the proxy forwards to another machine without protection; \
-                only upstream_scope = \"plaintext leaves the guest\" in [guest] accepts that";
-    judge.add(
-        "P_UPSTREAM",
-        severity,
-        "upstream_scope",
-        "plaintext leaves the guest",
-        "an upstream inside the guest",
-        help,
-    );
+    judge.add(PolicyCheck::Upstream, severity, "plaintext leaves the guest");
 }
 
 /// A policy that names configurations and sees none refuses: a bare report has no statement to compare.
@@ -140,8 +127,7 @@ fn config(judge: &mut Judge<'_>, policy: &ProfilePolicy, statement: Option<&Stat
         return;
     }
     let seen = statement.map_or("no statement: a bare report carries none".to_owned(), |s| s.config.to_string());
-    let help = "`evident-proxy check-config` prints the digest of a configuration; a bundle carries the statement";
-    judge.fatal("P_CONFIG", "config", seen, one_of(accepted), help);
+    judge.fatal(PolicyCheck::Config, seen).wanting(one_of(accepted));
 }
 
 /// A guest that claims names must claim those of the policy. One that claims none is told apart by the identity rule alone.
@@ -153,10 +139,9 @@ pub(super) fn names(judge: &mut Judge<'_>, wanted: &[String], statement: &Statem
     }
     if statement.names.is_empty() {
         let help = "the guest's configuration can list the names that it serves";
-        judge.add("P_NAME", Severity::Info, "names", "the guest claims none", one_of(wanted), help);
+        judge.add(PolicyCheck::Name, Severity::Info, "the guest claims none").wanting(one_of(wanted)).advising(help);
     } else {
-        let help = "the guest serves something else than this policy is for";
-        judge.fatal("P_NAME", "names", one_of(&statement.names), one_of(&missing), help);
+        judge.fatal(PolicyCheck::Name, one_of(&statement.names)).wanting(one_of(&missing));
     }
 }
 

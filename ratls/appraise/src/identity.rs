@@ -1,9 +1,9 @@
 //! Is it the machine or the guest that the policy expects (docs/policy.md, "Identity")?
 
-use super::finding::Severity;
 use super::judge::Judge;
 use super::snp::one_of;
 use crate::policy::{IdentityRule, IdentityRules, LaunchIdentity, TpmIdentity};
+use findings::{IdentityCheck, Severity};
 use formats::binding::Profile;
 use formats::evidence::snp::{Report, SigningKey};
 use verify::VerifiedEvidence;
@@ -44,9 +44,7 @@ impl Identity {
 pub(super) fn appraise(judge: &mut Judge<'_>, rule: &IdentityRule, evidence: &VerifiedEvidence) -> Identity {
     match rule {
         IdentityRule::Any => {
-            let help =
-                "anybody's guest with this measurement passes; name chip_ids, report_ids, launch_identity or tpm";
-            judge.add("I_ANY", Severity::Warning, "identity", "identity = \"any\"", "an identity rule", help);
+            judge.add(IdentityCheck::Any, Severity::Warning, "identity = \"any\"");
             Identity::Any
         }
         IdentityRule::All(rules) => all(judge, rules, evidence),
@@ -64,8 +62,7 @@ fn all(judge: &mut Judge<'_>, rules: &IdentityRules, evidence: &VerifiedEvidence
     if let Some(report_ids) = &rules.report_ids {
         let holds = report_ids.contains(report.report_id());
         if !holds {
-            let help = "the guest was launched anew, or it is another one; pin the new instance if you launched it";
-            judge.fatal("I_PIN", "report_id", report.report_id(), one_of(report_ids), help);
+            judge.fatal(IdentityCheck::Pin, report.report_id()).wanting(one_of(report_ids));
         }
         note(Identity::Pinned, holds);
     }
@@ -83,21 +80,18 @@ fn all(judge: &mut Judge<'_>, rules: &IdentityRules, evidence: &VerifiedEvidence
 
 fn chip_id(judge: &mut Judge<'_>, accepted: &[formats::evidence::snp::ChipId], report: &Report) -> bool {
     if report.signing_key() != SigningKey::Vcek {
-        let help = "a VLEK belongs to a cloud and not to a machine: use launch_identity there, or refuse VLEK";
-        judge.fatal("I_VLEK", "chip_id", "signed by a VLEK, which names no chip", "a report signed by a VCEK", help);
+        judge.fatal(IdentityCheck::Vlek, "signed by a VLEK, which names no chip");
         return false;
     }
     let holds = accepted.contains(report.chip_id());
     if !holds {
-        let help = "the guest runs on another machine than the policy lists; add the chip if it is yours";
-        judge.fatal("I_CHIP", "chip_id", report.chip_id(), one_of(accepted), help);
+        judge.fatal(IdentityCheck::Chip, report.chip_id()).wanting(one_of(accepted));
     }
     holds
 }
 
 /// Each list speaks of one platform's evidence; at least one must speak of this one's, and all that do must hold.
 fn tpm(judge: &mut Judge<'_>, wanted: &TpmIdentity, evidence: &VerifiedEvidence) -> bool {
-    const HELP: &str = "this is another machine's vTPM than the policy lists, or nobody vouches for it";
     let vouched = evidence.tpm().filter(|tpm| tpm.link().anchor().is_some());
     let mut asked = 0;
     let mut holds = true;
@@ -106,7 +100,7 @@ fn tpm(judge: &mut Judge<'_>, wanted: &TpmIdentity, evidence: &VerifiedEvidence)
         if !seen.as_ref().is_some_and(|seen| accepted.contains(seen)) {
             holds = false;
             let seen = seen.unwrap_or_else(|| "none that anybody vouches for".to_owned());
-            judge.fatal("I_TPM", subject, seen, one_of(&accepted), HELP);
+            judge.fatal(IdentityCheck::Tpm, seen).wanting(one_of(&accepted)).about(subject);
         }
     };
     if let Some(names) = &wanted.ak_names {
@@ -141,23 +135,18 @@ fn tpm(judge: &mut Judge<'_>, wanted: &TpmIdentity, evidence: &VerifiedEvidence)
     }
     if asked == 0 {
         holds = false;
-        judge.fatal(
-            "I_TPM",
-            "vTPM",
-            format!("evidence of {}", evidence.profile()),
-            "a platform that the policy's [identity.tpm] speaks of",
-            HELP,
-        );
+        judge
+            .fatal(IdentityCheck::Tpm, format!("evidence of {}", evidence.profile()))
+            .wanting("a platform that the policy's [identity.tpm] speaks of");
     }
     holds
 }
 
 fn launch_identity(judge: &mut Judge<'_>, wanted: &LaunchIdentity, report: &Report) -> bool {
-    const HELP: &str = "the guest was not launched with an ID block of this owner";
     let mut holds = true;
     let mut refuse = |judge: &mut Judge<'_>, subject, seen: String, wanted: String| {
         holds = false;
-        judge.fatal("I_LAUNCH", subject, seen, wanted, HELP);
+        judge.fatal(IdentityCheck::Launch, seen).wanting(wanted).about(subject);
     };
     if *report.id_key_digest() != wanted.id_key_digest {
         refuse(judge, "id_key_digest", report.id_key_digest().to_string(), wanted.id_key_digest.to_string());

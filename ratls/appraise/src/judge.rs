@@ -1,7 +1,7 @@
 //! Collects findings. It decides nothing but how grave a finding is that no policy can excuse.
 
-use super::finding::{Finding, Severity};
 use crate::policy::{IdentityRule, ProfilePolicy};
+use findings::{Check, Finding, Severity};
 use verify::Channel;
 
 pub(super) struct Judge<'p> {
@@ -30,42 +30,21 @@ impl<'p> Judge<'p> {
         matches!(self.policy.map(ProfilePolicy::identity), Some(IdentityRule::All(r)) if r.launch_identity.is_some())
     }
 
-    pub(super) fn add(
-        &mut self,
-        id: &'static str,
-        severity: Severity,
-        subject: &'static str,
-        seen: impl ToString,
-        wanted: impl ToString,
-        help: &str,
-    ) {
-        let (seen, wanted, help) = (seen.to_string(), wanted.to_string(), help.to_owned());
-        self.findings.push(Finding { id, severity, subject, seen, wanted, help });
+    /// Adds a finding in the check's own words, and returns it for those that only this case knows.
+    pub(super) fn add(&mut self, check: impl Into<Check>, severity: Severity, seen: impl ToString) -> &mut Finding {
+        self.findings.push(Finding::new(check, severity, seen));
+        self.findings.last_mut().expect("one was pushed")
     }
 
-    pub(super) fn fatal(
-        &mut self,
-        id: &'static str,
-        subject: &'static str,
-        seen: impl ToString,
-        wanted: impl ToString,
-        help: &str,
-    ) {
-        self.add(id, Severity::Fatal, subject, seen, wanted, help);
+    pub(super) fn fatal(&mut self, check: impl Into<Check>, seen: impl ToString) -> &mut Finding {
+        self.add(check, Severity::Fatal, seen)
     }
 
-    /// Refuses a live connection always, and a file as soon as a policy is asked. A file without a policy is only described:
-    /// there the finding holds every level down.
-    pub(super) fn grave(
-        &mut self,
-        id: &'static str,
-        subject: &'static str,
-        seen: impl ToString,
-        wanted: impl ToString,
-        help: &str,
-    ) {
+    /// Refuses a live connection always, and a file as soon as a policy is asked. A file without a policy is only
+    /// described: there the finding holds every level down.
+    pub(super) fn grave(&mut self, check: impl Into<Check>, seen: impl ToString) -> &mut Finding {
         let severity = if self.live || self.asked { Severity::Fatal } else { Severity::Cap };
-        self.add(id, severity, subject, seen, wanted, help);
+        self.add(check, severity, seen)
     }
 
     pub(super) fn findings(&self) -> &[Finding] {

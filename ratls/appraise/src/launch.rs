@@ -5,11 +5,11 @@
 //! and rebuilt (level 4) only where each of those files is known to be.
 
 use super::cloud;
-use super::finding::Severity;
 use super::judge::Judge;
 use super::levels::{Claim, Component, Cover, Matched, Named, Provenance};
 use super::snp::one_of;
 use crate::policy::{DigestOrigin, ProfilePolicy, References};
+use findings::{ReportCheck, Severity};
 use measure::launch::{LaunchLink, NotCovered};
 use measure::reference::{BinaryProof, LaunchFound, Part, SourceProof, Standing};
 use verify::{Link, Root, VerifiedEvidence};
@@ -35,7 +35,7 @@ pub(super) fn digest(judge: &mut Judge<'_>, policy: &ProfilePolicy, evidence: &V
     if policy.snp().signer_suffices {
         let help = "only who signed the launch is compared, not what was launched: the signer's next release passes too, \
                     and so does any older one of the same guest_svn";
-        judge.add("R_LD", Severity::Warning, "measurement", measured, "a launch digest that the policy names", help);
+        judge.add(ReportCheck::LaunchDigest, Severity::Warning, measured).advising(help);
         return;
     }
     // Tried for files only: a guest that connects again and again must not cost a search each time.
@@ -49,7 +49,7 @@ pub(super) fn digest(judge: &mut Judge<'_>, policy: &ProfilePolicy, evidence: &V
         [] => "one of a platform whose endorsement the policy accepts".to_owned(),
         accepted => one_of(accepted),
     };
-    judge.fatal("R_LD", "measurement", measured, wanted, &help);
+    judge.fatal(ReportCheck::LaunchDigest, measured).wanting(wanted).advising(&help);
 }
 
 /// One claim for each component. `has_vtpm` leaves out what is not covered: there a vTPM speaks of it.

@@ -20,7 +20,6 @@ mod claims;
 mod cloud;
 mod demand;
 mod event_log;
-mod finding;
 mod guest;
 pub mod html;
 mod identity;
@@ -40,7 +39,7 @@ mod tpm;
 
 pub use cloud::is_gce_pcr0_of_snp;
 pub use event_log::{Pin, Pins};
-pub use finding::{Finding, Severity};
+pub use findings::{Finding, Severity};
 pub use identity::Identity;
 pub use result::{AcceptedResult, AttestationResult, Stage, Verdict};
 pub use strip::{MEANING, Signed, summary, whose_connection};

@@ -6,11 +6,11 @@
 use std::time::Duration;
 
 use super::claims;
-use super::finding::{Finding, Severity};
 use super::identity::Identity;
 use super::levels::View;
 use super::tables::Tables;
 use crate::policy::AppraisalPolicy;
+use findings::{Finding, ReportCheck, Severity};
 use formats::binding::Profile;
 use formats::digest::Sha256Digest;
 use formats::time::UnixTime;
@@ -97,7 +97,7 @@ impl AttestationResult {
             tables: Box::new(tables),
             verdict: Verdict::Refused,
             refused_by: Some(Stage::Verify),
-            findings: vec![Finding { severity: Severity::Fatal, ..finding }],
+            findings: vec![finding.refusing()],
             identity: Identity::None,
             channel,
             profile,
@@ -115,9 +115,9 @@ impl AttestationResult {
         mut findings: Vec<Finding>,
     ) -> AttestationResult {
         findings.sort_by_key(Finding::severity);
-        let missing = findings.iter().find(|finding| finding.id == "R_MISSING").expect("pieces have no report");
+        let missing = findings.iter().find(|finding| finding.is(ReportCheck::Missing)).expect("pieces have no report");
         let tables = Tables::of(&claims::refused(missing, pieces.profile()), View::Strict, Channel::None);
-        let refused = findings.iter().any(|finding| finding.severity == Severity::Fatal);
+        let refused = findings.iter().any(|finding| finding.severity() == Severity::Fatal);
         AttestationResult {
             tables: Box::new(tables),
             verdict: if refused { Verdict::Refused } else { Verdict::Authentic },
@@ -142,7 +142,7 @@ impl AttestationResult {
         mut findings: Vec<Finding>,
     ) -> AttestationResult {
         findings.sort_by_key(Finding::severity);
-        let refused = findings.iter().any(|f| f.severity == Severity::Fatal);
+        let refused = findings.iter().any(|f| f.severity() == Severity::Fatal);
         let verdict = match policy {
             _ if refused => Verdict::Refused,
             Some(_) => Verdict::Accepted,

@@ -3,10 +3,10 @@
 //! Deliberately not compared: reported with committed TCB, and launch TCB with any other. In genuine reports of AWS all four
 //! differ, and migration may put them in any order. The policy's floors are what matters.
 
-use super::finding::Severity;
 use super::judge::Judge;
 use super::launch;
 use crate::policy::{AcceptedKey, CrlRule, MigrateMa, Permission, ProfilePolicy, SnpRules};
+use findings::{EndorsementCheck, IdentityCheck, ReportCheck, Severity};
 use formats::evidence::snp::{Report, SigningKey, TcbKind};
 use formats::tcb::TcbVersion;
 use verify::endorsement::CrlStatus;
@@ -30,34 +30,16 @@ pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &ProfilePolicy, eviden
     let (rules, report) = (policy.snp(), verified.report());
     let product = verified.vek().product();
     if rules.distrust_products.contains(&product) {
-        judge.fatal(
-            "R_PRODUCT",
-            "product",
-            product,
-            "a product that the policy does not distrust",
-            "use another machine",
-        );
+        judge.fatal(ReportCheck::Product, product);
     }
     signing_key(judge, rules, verified);
     launch::digest(judge, policy, evidence);
     if !rules.host_data.is_empty() && !rules.host_data.contains(report.host_data()) {
-        judge.fatal(
-            "R_HOST",
-            "host_data",
-            report.host_data(),
-            one_of(&rules.host_data),
-            "the host launched it for another purpose",
-        );
+        judge.fatal(ReportCheck::HostData, report.host_data()).wanting(one_of(&rules.host_data));
     }
     if report.guest_svn() < rules.min_guest_svn {
         let wanted = format!("{} or above", rules.min_guest_svn);
-        judge.fatal(
-            "R_SVN",
-            "guest_svn",
-            report.guest_svn(),
-            wanted,
-            "an older release of the guest; launch the current one",
-        );
+        judge.fatal(ReportCheck::GuestSvn, report.guest_svn()).wanting(wanted);
     }
     guest_policy(judge, rules, report);
     tcb(judge, rules, verified);
@@ -66,13 +48,7 @@ pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &ProfilePolicy, eviden
 
 fn debug(judge: &mut Judge<'_>, report: &Report) {
     if report.policy().debug_allowed() {
-        judge.grave(
-            "R_DEBUG",
-            "guest policy",
-            "DEBUG allowed: the host may read and write the guest's memory",
-            "DEBUG not allowed",
-            "launch the guest without the debug bit; no policy can accept it",
-        );
+        judge.grave(ReportCheck::Debug, "DEBUG allowed: the host may read and write the guest's memory");
     }
 }
 
@@ -87,35 +63,22 @@ fn migration(judge: &mut Judge<'_>, report: &Report) {
         "MIGRATE_MA allowed, a migration agent is associated"
     };
     let opted_in = judge.policy().is_some_and(|p| p.snp().migrate_ma == MigrateMa::AllowUnused);
-    let help =
-        "a migration agent can hold the guest's keys; launch without MIGRATE_MA, or set migrate_ma = \"allow-unused\"";
     if opted_in && unused {
-        judge.add(
-            "R_MIG",
-            Severity::Warning,
-            "guest policy",
-            seen,
-            "MIGRATE_MA not allowed, or unused by the policy's leave",
-            help,
-        );
+        judge
+            .add(ReportCheck::MigrationAgent, Severity::Warning, seen)
+            .wanting("MIGRATE_MA not allowed, or unused by the policy's leave");
     } else {
-        judge.grave("R_MIG", "guest policy", seen, "MIGRATE_MA not allowed", help);
+        judge.grave(ReportCheck::MigrationAgent, seen);
     }
 }
 
 fn vmpl(judge: &mut Judge<'_>, report: &Report) {
     let wanted = judge.policy().map_or(0, |p| p.snp().vmpl);
     if report.vmpl() != wanted {
-        judge.grave(
-            "R_VMPL",
-            "vmpl",
-            report.vmpl(),
-            wanted,
-            "less privileged code of the guest can ask at a higher number; ask for the report at VMPL 0",
-        );
+        judge.grave(ReportCheck::Vmpl, report.vmpl()).wanting(wanted);
     } else if wanted != 0 {
         let help = "the policy accepts a report of less privileged code";
-        judge.add("R_VMPL", Severity::Warning, "vmpl", report.vmpl(), "0", help);
+        judge.add(ReportCheck::Vmpl, Severity::Warning, report.vmpl()).advising(help);
     }
 }
 
@@ -124,14 +87,15 @@ fn provisional(judge: &mut Judge<'_>, verified: &VerifiedReport) {
     let layout = verified.vek().product().layout();
     let tcb = |kind| verified.report().tcb(kind, layout);
     if tcb(TcbKind::Committed) != tcb(TcbKind::Current) {
-        judge.add(
-            "R_TCB",
-            Severity::Warning,
-            "committed_tcb",
-            format!("{}, while {} runs", tcb(TcbKind::Committed), tcb(TcbKind::Current)),
-            "the running firmware committed",
-            "the host can go back to the committed firmware; floors of a policy are tested against it",
-        );
+        judge
+            .add(
+                ReportCheck::Tcb,
+                Severity::Warning,
+                format!("{}, while {} runs", tcb(TcbKind::Committed), tcb(TcbKind::Current)),
+            )
+            .wanting("the running firmware committed")
+            .about("committed_tcb")
+            .advising("the host can go back to the committed firmware; floors of a policy are tested against it");
     }
 }
 
@@ -140,47 +104,35 @@ fn platform(judge: &mut Judge<'_>, report: &Report) {
     let required: Vec<_> = judge.policy().map(|p| p.snp().require_platform_info.clone()).unwrap_or_default();
     for bit in &required {
         if info.raw() & bit.mask == 0 {
-            judge.fatal(
-                "R_PLATFORM",
-                "platform_info",
-                format!("{info} without {}", bit.name),
-                bit.name,
-                "the machine must be set up for it, in its BIOS or by new firmware",
-            );
+            judge
+                .fatal(ReportCheck::Platform, format!("{info} without {}", bit.name))
+                .wanting(bit.name)
+                .advising("the machine must be set up for it, in its BIOS or by new firmware");
         }
     }
     if !info.alias_check_complete() && !required.iter().any(|bit| bit.name == "alias-check-complete") {
-        judge.add(
-            "R_PLATFORM",
-            Severity::Warning,
-            "platform_info",
-            format!("{info} without alias-check-complete"),
-            "memory checked for aliases since the last reset",
-            "older firmware does not check for memory modules that lie about their size (BadRAM); \
+        judge
+            .add(ReportCheck::Platform, Severity::Warning, format!("{info} without alias-check-complete"))
+            .wanting("memory checked for aliases since the last reset")
+            .advising(
+                "older firmware does not check for memory modules that lie about their size (BadRAM); \
              require_platform_info = [\"alias-check-complete\"] refuses it",
-        );
+            );
     }
     if info.smt_enabled() {
         match judge.policy().map(|p| p.snp().smt) {
             Some(Permission::Refuse) => {
-                judge.fatal(
-                    "R_PLATFORM",
-                    "platform_info",
-                    format!("{info} with SMT on"),
-                    "SMT off",
-                    "turn SMT off, or set smt = \"allow\"",
-                );
+                judge
+                    .fatal(ReportCheck::Platform, format!("{info} with SMT on"))
+                    .wanting("SMT off")
+                    .advising("turn SMT off, or set smt = \"allow\"");
             }
             Some(Permission::Allow) | None => {
                 let help = "a sibling thread shares caches with the guest; smt = \"refuse\" refuses it";
-                judge.add(
-                    "R_PLATFORM",
-                    Severity::Info,
-                    "platform_info",
-                    format!("{info} with SMT on"),
-                    "nothing",
-                    help,
-                );
+                judge
+                    .add(ReportCheck::Platform, Severity::Info, format!("{info} with SMT on"))
+                    .wanting("nothing")
+                    .advising(help);
             }
         }
     }
@@ -189,26 +141,15 @@ fn platform(judge: &mut Judge<'_>, report: &Report) {
 /// Anybody can make an ID block with a key of his own: it says something only where the policy pins the key (N19).
 fn id_block(judge: &mut Judge<'_>, report: &Report) {
     if !report.id_key_digest().is_zero() && !judge.pins_launch_identity() {
-        judge.add(
-            "R_ID",
-            Severity::Cap,
-            "id_key_digest",
-            report.id_key_digest(),
-            "a key that the policy pins",
-            "the ID block counts for nothing until [identity] launch_identity names this key",
-        );
+        judge.add(ReportCheck::IdBlock, Severity::Cap, report.id_key_digest());
     }
 }
 
-/// What a finding about AMD's revocation list is about.
-pub(super) const AMDS_LIST: &str = "revocation list";
-
 fn revocation(judge: &mut Judge<'_>, verified: &VerifiedReport) {
     if matches!(verified.vek().crl(), CrlStatus::Absent) {
-        let help = "nothing says that AMD has not revoked the key's issuer; a guest that staples the list does, or --crl with a file";
         let required = judge.policy().is_some_and(|p| p.crl() != CrlRule::IfPresent);
         let severity = if required { Severity::Fatal } else { Severity::Warning };
-        judge.add("E_CRL_ABSENT", severity, AMDS_LIST, "none", "the product's current list", help);
+        judge.add(EndorsementCheck::CrlAbsent, severity, "none");
     }
 }
 
@@ -221,23 +162,15 @@ fn signing_key(judge: &mut Judge<'_>, rules: &SnpRules, verified: &VerifiedRepor
     };
     if !accepted {
         let wanted = one_of(&rules.signing_keys.iter().map(|k| format!("{k:?}").to_uppercase()).collect::<Vec<_>>());
-        judge.fatal(
-            "R_KEYSEL",
-            "signing_key",
-            kind,
-            wanted,
-            "name the kind of key under signing_keys if you accept it",
-        );
+        judge
+            .fatal(ReportCheck::SigningKey, kind)
+            .wanting(wanted)
+            .about("signing_key")
+            .advising("name the kind of key under signing_keys if you accept it");
     } else if kind == SigningKey::Vlek {
         let csp = verified.vek().csp().unwrap_or_default();
         if !rules.csp.iter().any(|accepted| accepted == csp) {
-            judge.fatal(
-                "I_CSP",
-                "csp",
-                csp,
-                one_of(&rules.csp),
-                "the key is of another cloud or region than the policy names",
-            );
+            judge.fatal(IdentityCheck::Csp, csp).wanting(one_of(&rules.csp));
         }
     }
 }
@@ -247,22 +180,25 @@ fn guest_policy(judge: &mut Judge<'_>, rules: &SnpRules, report: &Report) {
     let policy = report.policy();
     if policy.smt_allowed() && rules.smt == Permission::Refuse {
         let help = "launch the guest without the SMT bit, or set smt = \"allow\"";
-        judge.fatal("R_POLICY", "guest policy", format!("{policy} allows SMT"), "SMT not allowed", help);
+        judge.fatal(ReportCheck::GuestPolicy, format!("{policy} allows SMT")).wanting("SMT not allowed").advising(help);
     }
     if policy.cxl_allowed() && rules.cxl == Permission::Refuse {
         let help = "launch the guest without the CXL bit, or set cxl = \"allow\"";
-        judge.fatal("R_POLICY", "guest policy", format!("{policy} allows CXL"), "CXL not allowed", help);
+        judge.fatal(ReportCheck::GuestPolicy, format!("{policy} allows CXL")).wanting("CXL not allowed").advising(help);
     }
     for bit in &rules.require_policy {
         if policy.raw() & bit.mask == 0 {
-            judge.fatal("R_POLICY", "guest policy", format!("{policy} does not require {}", bit.name), bit.name, HELP);
+            judge
+                .fatal(ReportCheck::GuestPolicy, format!("{policy} does not require {}", bit.name))
+                .wanting(bit.name)
+                .advising(HELP);
         }
     }
     if let Some(minimum) = rules.minimum_abi {
         let (major, minor) = policy.abi();
         if (major, minor) < (minimum.major, minimum.minor) {
             let seen = format!("{policy} is content with ABI {major}.{minor}");
-            judge.fatal("R_POLICY", "guest policy", seen, format!("ABI {minimum} or above"), HELP);
+            judge.fatal(ReportCheck::GuestPolicy, seen).wanting(format!("ABI {minimum} or above")).advising(HELP);
         }
     }
 }
@@ -271,13 +207,16 @@ fn tcb(judge: &mut Judge<'_>, rules: &SnpRules, verified: &VerifiedReport) {
     let product = verified.vek().product();
     let value = |kind| verified.report().tcb(kind, product.layout());
     match rules.minimum_tcb.floor(product) {
-        None => judge.fatal(
-            "R_TCB",
-            "product",
-            product,
-            "a product for which the policy has a floor",
-            &format!("add [snp.minimum_tcb.{}] to the policy if you accept it", product.name().to_lowercase()),
-        ),
+        None => {
+            judge
+                .fatal(ReportCheck::Tcb, product)
+                .wanting("a product for which the policy has a floor")
+                .about("product")
+                .advising(format!(
+                    "add [snp.minimum_tcb.{}] to the policy if you accept it",
+                    product.name().to_lowercase()
+                ));
+        }
         Some(floor) => {
             below(judge, "reported_tcb", &value(TcbKind::Reported), floor);
             below(judge, "committed_tcb", &value(TcbKind::Committed), floor);
@@ -295,7 +234,7 @@ fn tcb(judge: &mut Judge<'_>, rules: &SnpRules, verified: &VerifiedReport) {
 fn below(judge: &mut Judge<'_>, subject: &'static str, seen: &TcbVersion, floor: &TcbVersion) {
     if seen.at_least(floor) != Ok(true) {
         let help = "the machine's firmware or microcode is older than the policy accepts; its operator must update it";
-        judge.fatal("R_TCB", subject, seen, format!("{floor}, each or above"), help);
+        judge.fatal(ReportCheck::Tcb, seen).wanting(format!("{floor}, each or above")).about(subject).advising(help);
     }
 }
 
@@ -307,13 +246,7 @@ fn mitigations(judge: &mut Judge<'_>, rules: &SnpRules, report: &Report) {
     ] {
         if seen.unwrap_or(0) & mask != mask {
             let seen = seen.map_or("none: only reports of version 5 carry it".to_owned(), |bits| format!("{bits:#x}"));
-            judge.fatal(
-                "R_MITIGATION",
-                subject,
-                seen,
-                format!("all bits of {mask:#x}"),
-                "the machine's firmware must be updated",
-            );
+            judge.fatal(ReportCheck::Mitigation, seen).wanting(format!("all bits of {mask:#x}")).about(subject);
         }
     }
 }

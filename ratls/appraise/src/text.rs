@@ -5,10 +5,10 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-use super::finding::{Finding, Severity};
 use super::levels::Row;
 use super::result::{AttestationResult, Stage, Verdict};
 use super::strip;
+use findings::{Finding, Severity};
 use formats::evidence::snp::{SigningKey, TcbKind};
 use formats::text::Untrusted;
 use measure::measured_boot::Boot;
@@ -143,7 +143,7 @@ impl AttestationResult {
 
     /// The verdict, and whose.
     pub(super) fn headline(&self) -> String {
-        let reasons = self.findings.iter().filter(|f| f.severity == Severity::Fatal).count();
+        let reasons = self.findings.iter().filter(|f| f.severity() == Severity::Fatal).count();
         let reasons = if reasons == 1 { "1 reason".to_owned() } else { format!("{reasons} reasons") };
         match (self.verdict, self.refused_by, &self.policy) {
             (Verdict::Accepted, _, Some(policy)) => format!("ACCEPTED by {}", Untrusted(&policy.file)),
@@ -261,14 +261,14 @@ impl AttestationResult {
 }
 
 fn entry(f: &mut impl Write, finding: &Finding, paint: Paint) -> fmt::Result {
-    let Finding { id, severity, subject, seen, wanted, help } = finding;
-    let word = paint.severity(*severity, &format!("{:<8}", severity.as_str().to_uppercase()));
-    writeln!(f, "  {word}{id}  {subject}: {}", Untrusted(seen))?;
-    if *severity <= Severity::Cap {
-        writeln!(f, "          wanted: {}", Untrusted(wanted))?;
+    let severity = finding.severity();
+    let word = paint.severity(severity, &format!("{:<8}", severity.as_str().to_uppercase()));
+    writeln!(f, "  {word}{}  {}: {}", finding.id(), finding.subject(), Untrusted(finding.seen()))?;
+    if severity <= Severity::Cap {
+        writeln!(f, "          wanted: {}", Untrusted(finding.wanted()))?;
     }
-    if !help.is_empty() {
-        writeln!(f, "          {}", Untrusted(help))?;
+    if !finding.help().is_empty() {
+        writeln!(f, "          {}", Untrusted(finding.help()))?;
     }
     Ok(())
 }

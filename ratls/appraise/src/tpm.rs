@@ -4,10 +4,10 @@
 //! word for its TPM's key is never taken for a link ([`Link::GuestAsserted`]): the system whose state the registers are to
 //! reveal is the one that gave it.
 
-use super::finding::Severity;
 use super::judge::Judge;
 use super::snp::one_of;
 use crate::policy::{AkRule, CrlRule, Need, NitroTpm, ProfilePolicy, RequiredRoot};
+use findings::{EndorsementCheck, QuoteCheck, ReportCheck, Severity, TpmCheck};
 use formats::binding::Profile;
 use formats::evidence::tpm::PcrValues;
 use verify::{AkProof, Link, TpmKind, VerifiedEvidence, VerifiedPieces, VerifiedTpm, Witness};
@@ -20,17 +20,13 @@ pub(super) fn always(judge: &mut Judge<'_>, evidence: &VerifiedEvidence) {
         Some(tpm) => vouched(judge, tpm),
     }
     if evidence.tpm_is_unbound() {
-        let help = "the TPM was asked for something else than this report, so the two may be of different machines; a bundle, or a \
-                    connection, holds both together";
-        judge.grave("T_UNBOUND", "vTPM", "its word names another report, or none", "the hash of this report", help);
+        judge.grave(TpmCheck::Unbound, "its word names another report, or none");
     }
 }
 
 /// What a TPM of files is worth without a report beside it.
 pub(super) fn alone(judge: &mut Judge<'_>, pieces: &VerifiedPieces) {
-    let help = "give the report with --snp-report (on Azure the blob with --hcl): without one, nothing is of a machine that the \
-                AMD-SP knows";
-    judge.grave("R_MISSING", "report", "none", "the SNP report of the guest", help);
+    judge.grave(ReportCheck::Missing, "none");
     if let Some(tpm) = pieces.tpm() {
         match tpm.link().anchor() {
             None => unproven(judge, pieces.profile().unwrap_or(Profile::AwsSnp), tpm),
@@ -48,7 +44,11 @@ pub(super) fn under_policy(judge: &mut Judge<'_>, policy: &ProfilePolicy, eviden
         Some(tpm) => registers(judge, policy, tpm),
         None if named && profile != Profile::Snp => {
             let help = "the policy names registers, and this guest showed none";
-            judge.fatal("T_PCR", "PCRs", "none", "the registers that the policy names", help);
+            judge
+                .fatal(TpmCheck::Pcr, "none")
+                .wanting("the registers that the policy names")
+                .about("PCRs")
+                .advising(help);
         }
         None => {}
     }
@@ -67,20 +67,11 @@ fn missing(judge: &mut Judge<'_>, profile: Profile) {
     if profile == Profile::Snp {
         return; // it has none
     }
-    let help = "nothing says which system booted behind the firmware; the guest must show its TPM's registers, or the policy \
-                must say that it does without";
     let severity = match judge.policy() {
         Some(_) if !dispensable(judge.policy(), profile) => Severity::Fatal,
         _ => Severity::Cap,
     };
-    judge.add(
-        "T_MISSING",
-        severity,
-        "vTPM",
-        "nothing came of it",
-        "a quote of its registers, or a document about them",
-        help,
-    );
+    judge.add(TpmCheck::Missing, severity, "nothing came of it");
 }
 
 fn unproven(judge: &mut Judge<'_>, profile: Profile, tpm: &VerifiedTpm) {
@@ -104,7 +95,7 @@ fn unproven(judge: &mut Judge<'_>, profile: Profile, tpm: &VerifiedTpm) {
         TpmKind::Paravisor => false,
     });
     let severity = if judge.policy().is_some() && !accepted { Severity::Fatal } else { Severity::Cap };
-    judge.add("T_AK_UNPROVEN", severity, "attestation key", seen, "a key for which its TPM's maker vouches", help);
+    judge.add(TpmCheck::Unproven, severity, seen).wanting("a key for which its TPM's maker vouches").advising(help);
 }
 
 /// Who vouches, and so whose word the registers are.
@@ -118,20 +109,14 @@ fn vouched(judge: &mut Judge<'_>, tpm: &VerifiedTpm) {
                 "whoever saved the bundle says that the key was proven to live in the SVSM's TPM, and nothing signs that",
             ),
         };
-        let help = "nobody can look again; inspect the guest yourself";
-        judge.add("T_AK_WITNESSED", severity, "attestation key", seen, "the proof itself", help);
+        judge.add(TpmCheck::Witnessed, severity, seen);
     }
     revocation(judge, tpm);
     if tpm.link() == Link::VendorPki {
-        let help = "the provider's host runs the vTPM; the AMD-SP does not know which system runs behind the firmware, and what \
-                    the registers say is worth what the provider's word is worth";
         judge.add(
-            "T_VENDOR",
+            TpmCheck::Vendor,
             Severity::Warning,
-            "vTPM",
             "outside the guest: the provider vouches for it, the AMD-SP does not",
-            "a vTPM that the measured firmware vouches for",
-            help,
         );
     }
 }
@@ -141,10 +126,8 @@ fn revocation(judge: &mut Judge<'_>, tpm: &VerifiedTpm) {
     let Some(issuer) = tpm.missing_list() else { return };
     let required = judge.policy().is_some_and(|policy| policy.crl() == CrlRule::Require);
     let severity = if required { Severity::Fatal } else { Severity::Warning };
-    let help = "nothing says that this CA has not revoked the certificate below it, which names the place of a list; a guest may \
-                staple the list, and --crl takes it as a file";
     let wanted = "a current list of each CA that has one";
-    judge.add("E_CRL_ABSENT", severity, "vTPM's revocation list", format!("none of {issuer}"), wanted, help);
+    judge.add(EndorsementCheck::ProviderCrlAbsent, severity, format!("none of {issuer}")).wanting(wanted);
 }
 
 fn required_roots(judge: &mut Judge<'_>, policy: &ProfilePolicy, evidence: &VerifiedEvidence) {
@@ -153,9 +136,7 @@ fn required_roots(judge: &mut Judge<'_>, policy: &ProfilePolicy, evidence: &Veri
     }
     let vouches = evidence.tpm().is_some_and(|tpm| tpm.proof().certificate().is_some() || tpm.document().is_some());
     if !vouches {
-        let help = "the policy asks that the provider's PKI vouches too (require_roots); the guest must show a certificate of its \
-                    vTPM's key, or a document of the provider";
-        judge.fatal("T_ROOTS", "required roots", "AMD's only", "AMD's and the provider's", help);
+        judge.fatal(TpmCheck::Roots, "AMD's only");
     }
 }
 
@@ -164,21 +145,18 @@ pub(super) fn registers(judge: &mut Judge<'_>, policy: &ProfilePolicy, tpm: &Ver
     let bank = pcrs.bank();
     if !rules.banks.contains(&bank) {
         let banks: Vec<_> = rules.banks.iter().map(|bank| bank.as_str()).collect();
-        let help = "name the bank under [tpm] banks if you accept it";
-        judge.fatal("T_BANK", "PCR bank", bank, one_of(&banks), help);
+        judge.fatal(TpmCheck::Bank, bank).wanting(one_of(&banks));
         return;
     }
     if !rules.pcrs.is_empty() && !rules.pcrs.iter().any(|rule| rule.bank == bank) {
         let help = "name the values of this bank under [tpm.pcrs]; those of another bank cannot be compared";
-        judge.fatal("T_BANK", "PCR bank", bank, "the bank whose values the policy names", help);
+        judge.fatal(TpmCheck::Bank, bank).wanting("the bank whose values the policy names").advising(help);
     }
     for rule in rules.pcrs.iter().filter(|rule| rule.bank == bank) {
         match pcrs.value(rule.index) {
             Some(value) if rule.accepted.contains(value) => {}
             Some(value) => {
-                let help = "this guest booted something else than the policy names; after an intended update, put the new value \
-                            into the policy";
-                judge.fatal("T_PCR", "PCR", format!("PCR {}: {value}", rule.index), one_of(&rule.accepted), help);
+                judge.fatal(TpmCheck::Pcr, format!("PCR {}: {value}", rule.index)).wanting(one_of(&rule.accepted));
             }
             None => not_shown(judge, rule.index, pcrs),
         }
@@ -191,11 +169,8 @@ pub(super) fn registers(judge: &mut Judge<'_>, policy: &ProfilePolicy, tpm: &Ver
 fn not_shown(judge: &mut Judge<'_>, index: u8, pcrs: &PcrValues) {
     let shown: Vec<_> = pcrs.indices().map(|i| i.to_string()).collect();
     let help = "the guest must quote it; a register that is not quoted may hold anything";
-    judge.fatal(
-        "Q_SEL",
-        "PCR selection",
-        format!("PCRs {}", shown.join(", ")),
-        format!("PCR {index} among them"),
-        help,
-    );
+    judge
+        .fatal(QuoteCheck::Selection, format!("PCRs {}", shown.join(", ")))
+        .wanting(format!("PCR {index} among them"))
+        .advising(help);
 }

@@ -40,7 +40,7 @@ fn a_guest_that_the_host_can_read_has_no_level() {
 
 #[test]
 fn what_was_never_verified_shows_an_empty_table() {
-    let finding = ratls::appraise::Finding::of_verification("R_SIG", &std::fmt::Error);
+    let finding = ratls::appraise::Finding::of_verification(ratls::findings::ReportCheck::Signature, &std::fmt::Error);
     let json = AttestationResult::refusal(finding, ratls::verify::Channel::Exporter, None, NOW).to_json();
     assert_eq!(json["levels"]["amd_sp"], "failed");
     assert_eq!(json["levels"]["kernel"]["why"], "L0: the evidence is refused (R_SIG), so nothing in it counts");

@@ -9,11 +9,15 @@ use crate::credential::{self, CredentialError};
 use crate::endorsement::nitro::NitroRefusal;
 use crate::endorsement::{AkError, TrustAnchors};
 use crate::evidence::{Channel, Freshness, VerifiedEvidence};
+use crate::format_checks;
 use crate::parts::{Part, PartRefusal, VerifiedParts};
 use crate::pieces::Pieces;
 use crate::report::ReportRefusal;
 use crate::tpm::TpmError;
 use crate::{aws, azure, gcp, snp, svsm};
+use findings::{
+    BindingCheck, Check, ClaimsCheck, EndorsementCheck, EventLogCheck, NitroCheck, QuoteCheck, ReportCheck, TpmCheck,
+};
 use formats::binding::Bind32;
 use formats::binding::leaf::{LeafType, Role, leaf_hash};
 use formats::binding::merkle::{PathError, root_from_path};
@@ -101,36 +105,43 @@ pub enum VerifyError {
 }
 
 impl VerifyError {
-    /// The check's stable identifier.
+    /// Returns the printed id of the check that failed.
     pub fn id(&self) -> &'static str {
+        self.check().id()
+    }
+
+    /// Returns the check that failed.
+    pub fn check(&self) -> Check {
         match self {
-            VerifyError::Attest(_) => "B_ATTEST",
-            VerifyError::Purpose { .. } | VerifyError::StatementPurpose { .. } => "B_PURPOSE",
-            VerifyError::Statement(_) => "B_STATEMENT",
-            VerifyError::Certificate(_) => "B_CERTIFICATE",
-            VerifyError::Path(_) => "B_PATH",
-            VerifyError::NotInTree => "B_CHANNEL",
-            VerifyError::OtherKey { .. } => "B_KEY",
-            VerifyError::UnexpectedHardware(_) | VerifyError::UnexpectedTpm(_) => "B_PROFILE",
-            VerifyError::NoReport => "B_NO_REPORT",
-            VerifyError::NoAk => "Q_AK",
-            VerifyError::NoPcrs => "Q_SEL",
-            VerifyError::LogBank(_) | VerifyError::Replay { .. } => "L_REPLAY",
-            VerifyError::Report(_) => "R_PARSE",
-            VerifyError::ReportData { .. } | VerifyError::Unbound => "R_FRESH",
-            VerifyError::Hcl(error) => error.id(),
-            VerifyError::Svsm(_) | VerifyError::Manifest(_) | VerifyError::NotOverManifest => "H_MANIFEST",
-            VerifyError::Tpm(error) => error.id(),
-            VerifyError::Ak(error) => error.id(),
-            VerifyError::Log { .. } => "B_LOGS",
-            VerifyError::Part(error) => error.id(),
-            VerifyError::Nitro(error) => error.id(),
-            VerifyError::NitroNonce => "N_NONCE",
-            VerifyError::NitroReport => "N_REPORT",
-            VerifyError::Credential(_) => "T_AK_PROOF",
-            VerifyError::Refused(refusal) => refusal.id(),
-            VerifyError::Bundle(_) => "B_BUNDLE",
-            VerifyError::EndorsementType(_) => "E_TYPE",
+            VerifyError::Attest(_) => BindingCheck::Attest.into(),
+            VerifyError::Purpose { .. } | VerifyError::StatementPurpose { .. } => BindingCheck::Purpose.into(),
+            VerifyError::Statement(_) => BindingCheck::Statement.into(),
+            VerifyError::Certificate(_) => BindingCheck::Certificate.into(),
+            VerifyError::Path(_) => BindingCheck::Path.into(),
+            VerifyError::NotInTree => BindingCheck::Channel.into(),
+            VerifyError::OtherKey { .. } => BindingCheck::Key.into(),
+            VerifyError::UnexpectedHardware(_) | VerifyError::UnexpectedTpm(_) => BindingCheck::Profile.into(),
+            VerifyError::NoReport => BindingCheck::NoReport.into(),
+            VerifyError::NoAk => QuoteCheck::Key.into(),
+            VerifyError::NoPcrs => QuoteCheck::Selection.into(),
+            VerifyError::LogBank(_) | VerifyError::Replay { .. } => EventLogCheck::Replay.into(),
+            VerifyError::Report(_) => ReportCheck::Parse.into(),
+            VerifyError::ReportData { .. } | VerifyError::Unbound => ReportCheck::Fresh.into(),
+            VerifyError::Hcl(error) => format_checks::hcl(error),
+            VerifyError::Svsm(_) | VerifyError::Manifest(_) | VerifyError::NotOverManifest => {
+                ClaimsCheck::Manifest.into()
+            }
+            VerifyError::Tpm(error) => error.check(),
+            VerifyError::Ak(error) => error.check(),
+            VerifyError::Log { .. } => BindingCheck::Logs.into(),
+            VerifyError::Part(error) => error.check(),
+            VerifyError::Nitro(error) => error.check(),
+            VerifyError::NitroNonce => NitroCheck::Nonce.into(),
+            VerifyError::NitroReport => NitroCheck::Report.into(),
+            VerifyError::Credential(_) => TpmCheck::Proof.into(),
+            VerifyError::Refused(refusal) => refusal.check(),
+            VerifyError::Bundle(_) => BindingCheck::Bundle.into(),
+            VerifyError::EndorsementType(_) => EndorsementCheck::Type.into(),
         }
     }
 }

@@ -26,6 +26,7 @@ pub mod credential;
 pub mod endorsement;
 pub mod evidence;
 pub mod files;
+mod format_checks;
 mod gcp;
 pub mod link;
 pub mod parts;
@@ -40,6 +41,7 @@ pub use connection::{Connection, VerifyError, verify_bundle, verify_connection, 
 pub use credential::{CredentialError, CredentialProof, Question};
 pub use evidence::{Channel, Freshness, VerifiedEvidence};
 pub use files::{AkFile, Files, QuoteFiles, SvsmFiles, VerifiedFiles, VerifiedPieces, verify_files};
+pub use format_checks::ima_mismatch;
 pub use link::{Link, Root};
 pub use parts::{Part, PartRefusal, VerifiedParts};
 pub use quote::{QuoteError, VerifiedQuote, verify_quote};

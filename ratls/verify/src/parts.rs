@@ -9,6 +9,8 @@ use std::sync::Arc;
 use crate::endorsement::TrustAnchors;
 use crate::endorsement::gce_firmware::{GceFirmwareRefusal, VerifiedGceEndorsement, verify_gce_endorsement};
 use crate::evidence::VerifiedEvidence;
+use crate::format_checks;
+use findings::{BindingCheck, Check, EventLogCheck};
 use formats::crypto::sha256;
 use formats::digest::Sha256Digest;
 use formats::evidence::event_log::{EventLog, EventLogError};
@@ -53,14 +55,19 @@ pub enum PartRefusal {
 }
 
 impl PartRefusal {
-    /// The check that failed. Stable: programs and tests use it.
+    /// Returns the printed id of the check that failed.
     pub fn id(&self) -> &'static str {
+        self.check().id()
+    }
+
+    /// Returns the check that failed.
+    pub fn check(&self) -> Check {
         match self {
-            PartRefusal::NotListed { .. } => "B_PART",
-            PartRefusal::Settings => "B_SETTINGS",
-            PartRefusal::EventLog(error) => error.id(),
-            PartRefusal::ImaList(error) => error.id(),
-            PartRefusal::GceEndorsement(error) => error.id(),
+            PartRefusal::NotListed { .. } => BindingCheck::Part.into(),
+            PartRefusal::Settings => BindingCheck::Settings.into(),
+            PartRefusal::EventLog(error) => format_checks::event_log(error),
+            PartRefusal::ImaList(_) => EventLogCheck::ImaParse.into(),
+            PartRefusal::GceEndorsement(error) => error.check(),
         }
     }
 }

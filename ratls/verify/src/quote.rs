@@ -6,6 +6,7 @@
 //! qualified signer, which is why the attributes are checked and the area itself must be vouched for.
 
 use crate::endorsement::TrustAnchors;
+use findings::{Check, QuoteCheck};
 use formats::crypto::{self, BadSignature, Scheme, constant_time_eq};
 use formats::evidence::tpm::public::{Curve, padded};
 use formats::evidence::tpm::{
@@ -85,23 +86,28 @@ pub enum QuoteError {
 }
 
 impl QuoteError {
-    /// The check that failed. Stable: programs and tests use it.
+    /// Returns the printed id of the check that failed.
     pub fn id(&self) -> &'static str {
+        self.check().id()
+    }
+
+    /// Returns the check that failed.
+    pub fn check(&self) -> Check {
         match self {
-            QuoteError::Attest(AttestError::Magic { .. }) => "Q_MAGIC",
-            QuoteError::Attest(AttestError::Type { .. }) => "Q_TYPE",
-            QuoteError::Attest(_) => "Q_PARSE",
-            QuoteError::Attributes { .. } | QuoteError::NoScheme => "Q_AK",
+            QuoteError::Attest(AttestError::Magic { .. }) => QuoteCheck::Magic.into(),
+            QuoteError::Attest(AttestError::Type { .. }) => QuoteCheck::Type.into(),
+            QuoteError::Attest(_) => QuoteCheck::Parse.into(),
+            QuoteError::Attributes { .. } | QuoteError::NoScheme => QuoteCheck::Key.into(),
             QuoteError::SignatureForm(_)
             | QuoteError::Scheme { .. }
             | QuoteError::Unsupported
-            | QuoteError::Signature => "Q_SIG",
-            QuoteError::Nonce { .. } => "Q_NONCE",
+            | QuoteError::Signature => QuoteCheck::Signature.into(),
+            QuoteError::Nonce { .. } => QuoteCheck::Nonce.into(),
             QuoteError::Banks { .. } | QuoteError::Bank { .. } | QuoteError::Empty | QuoteError::Selection { .. } => {
-                "Q_SEL"
+                QuoteCheck::Selection.into()
             }
-            QuoteError::Digest { .. } => "Q_DIG",
-            QuoteError::QualifiedSigner { .. } => "Q_QN",
+            QuoteError::Digest { .. } => QuoteCheck::Digest.into(),
+            QuoteError::QualifiedSigner { .. } => QuoteCheck::QualifiedName.into(),
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use crate::endorsement::chain::Endorsements;
 use crate::endorsement::{ChainError, TrustAnchors, VekKind, VerifiedVek};
+use findings::{Check, EndorsementCheck, ReportCheck};
 use formats::crypto::Scheme;
 use formats::evidence::snp::{ChipId, Cpuid, ECDSA_P384_SHA384, Report, ReportError, SigningKey, TcbKind};
 use formats::tcb::{Product, TcbVersion};
@@ -74,28 +75,33 @@ pub enum ReportRefusal {
 }
 
 impl ReportRefusal {
-    /// The check that failed. Stable: programs and tests use it.
+    /// Returns the printed id of the check that failed.
     pub fn id(&self) -> &'static str {
+        self.check().id()
+    }
+
+    /// Returns the check that failed.
+    pub fn check(&self) -> Check {
         match self {
             ReportRefusal::Report(error) => match error {
-                ReportError::Length { .. } | ReportError::Read(_) => "R_LEN",
-                ReportError::Version { .. } => "R_VER",
-                ReportError::Reserved { .. } => "R_RESERVED",
-                ReportError::SigningKey { .. } => "R_KEYSEL",
-                ReportError::SignaturePadding { .. } => "R_SIG",
+                ReportError::Length { .. } | ReportError::Read(_) => ReportCheck::Length.into(),
+                ReportError::Version { .. } => ReportCheck::Version.into(),
+                ReportError::Reserved { .. } => ReportCheck::Reserved.into(),
+                ReportError::SigningKey { .. } => ReportCheck::SigningKey.into(),
+                ReportError::SignaturePadding { .. } => ReportCheck::Signature.into(),
             },
-            ReportRefusal::Algorithm { .. } => "R_ALG",
-            ReportRefusal::Unsigned | ReportRefusal::MaskedChipKey => "R_MASK",
-            ReportRefusal::NoEndorsement => "E_NO_ENDORSEMENT",
-            ReportRefusal::KeyKind { .. } => "R_KEYSEL",
-            ReportRefusal::Chain(error) => error.id(),
+            ReportRefusal::Algorithm { .. } => ReportCheck::Algorithm.into(),
+            ReportRefusal::Unsigned | ReportRefusal::MaskedChipKey => ReportCheck::Masked.into(),
+            ReportRefusal::NoEndorsement => EndorsementCheck::Missing.into(),
+            ReportRefusal::KeyKind { .. } => ReportCheck::SigningKey.into(),
+            ReportRefusal::Chain(error) => error.check(),
             ReportRefusal::UnknownProduct { .. }
             | ReportRefusal::Product { .. }
-            | ReportRefusal::ProductName { .. } => "E_PRODUCT",
-            ReportRefusal::TcbReserved { .. } => "R_RESERVED",
-            ReportRefusal::TcbNotOfKey { .. } | ReportRefusal::TcbAboveCurrent { .. } => "R_TCB",
-            ReportRefusal::ChipId { .. } | ReportRefusal::NoChipId => "E_CHIP_ID",
-            ReportRefusal::Signature => "R_SIG",
+            | ReportRefusal::ProductName { .. } => EndorsementCheck::Product.into(),
+            ReportRefusal::TcbReserved { .. } => ReportCheck::Reserved.into(),
+            ReportRefusal::TcbNotOfKey { .. } | ReportRefusal::TcbAboveCurrent { .. } => ReportCheck::Tcb.into(),
+            ReportRefusal::ChipId { .. } | ReportRefusal::NoChipId => EndorsementCheck::ChipId.into(),
+            ReportRefusal::Signature => ReportCheck::Signature.into(),
         }
     }
 

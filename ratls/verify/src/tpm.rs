@@ -9,6 +9,7 @@ use crate::evidence::Freshness;
 use crate::link::Link;
 use crate::pieces::Pieces;
 use crate::quote::{QuoteError, VerifiedQuote, verify_quote_under};
+use findings::{BindingCheck, Check, QuoteCheck};
 use formats::binding::{Statement, quote_binder};
 use formats::digest::Sha256Digest;
 use formats::evidence::tpm::pcr::PcrError;
@@ -233,14 +234,19 @@ pub enum TpmError {
 }
 
 impl TpmError {
-    /// The check that failed. Stable: programs and tests use it.
+    /// Returns the printed id of the check that failed.
     pub fn id(&self) -> &'static str {
+        self.check().id()
+    }
+
+    /// Returns the check that failed.
+    pub fn check(&self) -> Check {
         match self {
-            TpmError::Stripped | TpmError::Unnamed => "B_TPM",
-            TpmError::OtherAk { .. } | TpmError::NotParavisors | TpmError::Public(_) => "Q_AK",
-            TpmError::Signature(_) => "Q_SIG",
-            TpmError::Bank(_) | TpmError::Pcrs(_) => "Q_SEL",
-            TpmError::Quote(error) => error.id(),
+            TpmError::Stripped | TpmError::Unnamed => BindingCheck::Tpm.into(),
+            TpmError::OtherAk { .. } | TpmError::NotParavisors | TpmError::Public(_) => QuoteCheck::Key.into(),
+            TpmError::Signature(_) => QuoteCheck::Signature.into(),
+            TpmError::Bank(_) | TpmError::Pcrs(_) => QuoteCheck::Selection.into(),
+            TpmError::Quote(error) => error.check(),
         }
     }
 }

@@ -191,7 +191,7 @@ impl Seen {
         let result = match verify_connection(&connection, &self.roots, self.now) {
             Ok((evidence, _)) => appraise::appraise(Some(&policy), evidence),
             Err(error) => {
-                let finding = Finding::of_verification(error.id(), &error);
+                let finding = Finding::of_verification(error.check(), &error);
                 appraise::AttestationResult::refusal(finding, Channel::Exporter, None, self.now)
             }
         };

@@ -1,13 +1,14 @@
 //! The files that IMA measured, against the policy's list of them.
 
 use super::Records;
-use crate::finding::Severity;
 use crate::judge::Judge;
 use crate::policy::event_log::{EventLogRules, ImaRules};
+use findings::{EventLogCheck, Severity};
 use formats::evidence::ima::{BootAggregate, ImaEntry, Prefix};
 use formats::text::Untrusted;
 use measure::measured_boot::Boot;
 use measure::measured_boot::command_line::CommandLine;
+use verify::ima_mismatch;
 
 /// Entries beyond these are counted, not listed.
 const LISTED: usize = 3;
@@ -36,23 +37,21 @@ pub(super) fn appraise(
     let severity = if rules.is_some() { Severity::Fatal } else { Severity::Cap };
     let Some(list) = records.ima else {
         if rules.is_some() {
-            let help = "the guest's configuration says whether it sends its IMA list";
-            judge.fatal("L_IMA_ABSENT", "IMA list", "none", "the list of the files that the kernel measured", help);
+            judge.fatal(EventLogCheck::ImaAbsent, "none");
         }
         return Files::Nothing;
     };
     let prefix = match list.replay(records.quoted) {
         Ok(prefix) => prefix,
         Err(mismatch) => {
-            let help = "the list was changed or cut, or is of another boot; kernels before 5.8 are not supported";
-            judge.add(mismatch.id(), severity, "IMA list", &mismatch, "a list that replays to the quoted PCR 10", help);
+            judge.add(ima_mismatch(&mismatch), severity, &mismatch);
             return Files::Nothing;
         }
     };
     if prefix.entries().is_empty() {
         if rules.is_some() {
             let help = "the kernel measures nothing: its command line needs ima_policy=";
-            judge.fatal("L_IMA_ABSENT", "IMA list", "PCR 10 was never extended", "measured files", help);
+            judge.fatal(EventLogCheck::ImaAbsent, "PCR 10 was never extended").wanting("measured files").advising(help);
         }
         return Files::Nothing;
     }
@@ -79,8 +78,7 @@ fn boot_aggregate(judge: &mut Judge<'_>, severity: Severity, prefix: &Prefix<'_>
         BootAggregate::NotQuoted => (Severity::Cap, "PCR 0 to 9 are not all quoted".to_owned()),
         BootAggregate::Absent => (severity, "the first entry is no boot_aggregate".to_owned()),
     };
-    let help = "a list of another boot can only be told by its first entry";
-    judge.add("L_IMA_BOOT", severity, "IMA list", seen, "the hash of the quoted PCR 0 to 9", help);
+    judge.add(EventLogCheck::ImaBoot, severity, seen);
     false
 }
 
@@ -88,8 +86,7 @@ fn boot_aggregate(judge: &mut Judge<'_>, severity: Severity, prefix: &Prefix<'_>
 fn violations(judge: &mut Judge<'_>, prefix: &Prefix<'_>) -> bool {
     let count = prefix.violations().count();
     if count > 0 {
-        let help = "files changed while they were measured; what was read is not known, so the list covers a part only";
-        judge.add("L_IMA_VIOLATION", Severity::Cap, "IMA list", format!("{count} violations"), "none", help);
+        judge.add(EventLogCheck::ImaViolation, Severity::Cap, format!("{count} violations"));
     }
     count == 0
 }
@@ -104,8 +101,7 @@ fn policy(judge: &mut Judge<'_>, rules: &ImaRules, boot: &Boot, line: Option<&Co
     }
     let seen =
         known.map_or("no ima_policy= in a command line that is known".to_owned(), |text| Untrusted(text).clipped());
-    let help = "without the measuring policy a list says nothing of what is not in it";
-    judge.fatal("L_IMA_POLICY", "IMA list", seen, format!("ima_policy={}", rules.policy), help);
+    judge.fatal(EventLogCheck::ImaPolicy, seen).wanting(format!("ima_policy={}", rules.policy));
     false
 }
 
@@ -123,8 +119,7 @@ fn files(judge: &mut Judge<'_>, rules: &ImaRules, prefix: &Prefix<'_>) -> bool {
     if foreign.len() > LISTED {
         words.push(format!("{} more", foreign.len() - LISTED));
     }
-    let help = "a program or file ran that the policy does not name; list it if it is yours";
-    judge.fatal("L_IMA_FILE", "IMA list", words.join(", "), "only files of the policy's list", help);
+    judge.fatal(EventLogCheck::ImaFile, words.join(", ")).wanting("only files of the policy's list");
     false
 }
 

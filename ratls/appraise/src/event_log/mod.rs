@@ -28,6 +28,7 @@ use super::levels::{Component, Cover, Matched, Named};
 use super::result::AttestationResult;
 use crate::policy::{EventLogRules, ImageReference, ProfilePolicy};
 use account::Account;
+use findings::EventLogCheck;
 use formats::evidence::event_log::{Event, EventLog};
 use formats::evidence::ima::ImaList;
 use formats::evidence::tpm::PcrValues;
@@ -122,8 +123,7 @@ pub(super) fn appraise(
 ) -> Vec<Covered> {
     let Some(records) = records else {
         if rules.is_some() {
-            let help = "the policy has rules about the event log; the guest showed no TPM that quotes registers";
-            judge.fatal("L_ABSENT", "event log", "no quote", "a quote and an event log", help);
+            judge.fatal(EventLogCheck::Absent, "no quote");
         }
         return Vec::new();
     };
@@ -131,7 +131,10 @@ pub(super) fn appraise(
         if rules.is_some() {
             let seen = if records.log.is_some() { "digests of another bank than was quoted" } else { "no event log" };
             let help = "the guest's configuration says whether it sends its event log";
-            judge.fatal("L_ABSENT", "event log", seen, format!("an event log of bank {}", records.quoted.bank()), help);
+            judge
+                .fatal(EventLogCheck::Absent, seen)
+                .wanting(format!("an event log of bank {}", records.quoted.bank()))
+                .advising(help);
         }
         return Vec::new();
     };

@@ -1,9 +1,9 @@
 //! The rules of `[event_log]`, one finding each. All are fatal: what shall not be judged, the policy leaves out or ignores.
 
 use super::account::{Account, Outcome};
-use crate::finding::Severity;
 use crate::judge::Judge;
 use crate::policy::event_log::{EventLogRules, JUDGED};
+use findings::{EventLogCheck, Severity};
 use formats::text::Untrusted;
 use measure::measured_boot::{Boot, State};
 
@@ -28,11 +28,10 @@ pub(super) fn confirmed(judge: &mut Judge<'_>, rules: Option<&EventLogRules>, bo
                 "the guest must quote it, or the policy ignore it: ignore_registers",
             ),
         };
-        judge.add("L_REPLAY", severity, "event log", seen, wanted, help);
+        judge.add(EventLogCheck::Replay, severity, seen).wanting(wanted).advising(help);
     }
     for anomaly in boot.anomalies.iter().filter(|anomaly| judged(anomaly.pcr())).take(8) {
-        let help = "a firmware that behaves does not write such a log; the register means nothing";
-        judge.add("L_ODD", severity, "event log", anomaly, "a log as the TCG profile describes it", help);
+        judge.add(EventLogCheck::Odd, severity, anomaly);
     }
 }
 
@@ -46,17 +45,14 @@ pub(super) fn hold(judge: &mut Judge<'_>, rules: &EventLogRules, boot: &Boot, ac
             Outcome::Matched => {}
             Outcome::Unexpected(events) => {
                 let seen = format!("PCR {pcr}: {}", described(boot, *pcr, events));
-                let help = "list it if it is yours; with `any`, or in ignore_registers, the rest is not compared";
-                judge.fatal("L_EVENT", "event log", seen, "only what the policy names", help);
+                judge.fatal(EventLogCheck::Event, seen);
             }
             Outcome::Ignored => {
-                let help = "what it says is not looked at; boot and kernel stay partly covered";
-                judge.add("L_IGNORED", Severity::Info, "event log", format!("PCR {pcr} is ignored"), "rules", help);
+                judge.add(EventLogCheck::Ignored, Severity::Info, format!("PCR {pcr} is ignored"));
             }
             Outcome::Open(events) => {
                 let seen = format!("PCR {pcr}: {} events are compared with nothing", events.len());
-                let help = "what it holds stays partly covered until rules name it";
-                judge.add("L_OPEN", Severity::Info, "event log", seen, "rules that name them", help);
+                judge.add(EventLogCheck::Open, Severity::Info, seen);
             }
         }
     }
@@ -92,8 +88,7 @@ fn technology(judge: &mut Judge<'_>, rules: &EventLogRules, boot: &Boot) {
     let Some(wanted) = &rules.technology else { return };
     let seen = boot.technology.as_ref().filter(|technology| technology.bound).map(|t| t.value.to_string());
     if seen.as_ref() != Some(wanted) {
-        let help = "the firmware found itself under another technology; this is said by the vTPM alone";
-        judge.fatal("L_TECHNOLOGY", "technology", seen.unwrap_or_else(|| "not measured".to_owned()), wanted, help);
+        judge.fatal(EventLogCheck::Technology, seen.unwrap_or_else(|| "not measured".to_owned())).wanting(wanted);
     }
 }
 
@@ -105,8 +100,7 @@ fn secure_boot(judge: &mut Judge<'_>, rules: &EventLogRules, boot: &Boot) {
             Some(_) => "off",
             None => "not measured",
         };
-        let help = "secure_boot = \"not required\" accepts this; then nobody vouches for what was started but the policy's digests";
-        judge.fatal("L_SECURE_BOOT", "Secure Boot", seen, "on", help);
+        judge.fatal(EventLogCheck::SecureBoot, seen);
     }
     for (name, listed) in &rules.secure_boot_keys {
         let seen: Vec<_> = boot.keys.iter().filter(|key| key.bound && key.value.name == *name).collect();
@@ -114,8 +108,7 @@ fn secure_boot(judge: &mut Judge<'_>, rules: &EventLogRules, boot: &Boot) {
         if !right {
             let seen = seen.first().map_or("not measured".to_owned(), |key| key.value.keys.digest.to_string());
             let wanted = listed.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-            let help = "SHA-256 of the variable's content: `tail -c +5` of its file in efivarfs";
-            judge.fatal("L_KEYS", name, seen, wanted, help);
+            judge.fatal(EventLogCheck::Keys, seen).wanting(wanted).about(name);
         }
     }
     if let Some(rule) = &rules.sbat {
@@ -127,8 +120,7 @@ fn secure_boot(judge: &mut Judge<'_>, rules: &EventLogRules, boot: &Boot) {
         if !enough {
             let seen = level.map_or("not measured".to_owned(), |level| Untrusted(&level.to_string()).clipped());
             let least = rule.generations.iter().map(|(name, least)| format!(", {name} {least}")).collect::<String>();
-            let help = "shim on this machine would start boot programs that are revoked; its SBAT level must be raised";
-            judge.fatal("L_SBAT", "SBAT level", seen, format!("{}{least}, each or above", rule.date), help);
+            judge.fatal(EventLogCheck::Sbat, seen).wanting(format!("{}{least}, each or above", rule.date));
         }
     }
 }
@@ -143,13 +135,12 @@ fn kernel(judge: &mut Judge<'_>, rules: &EventLogRules, boot: &Boot, account: &A
             )
         });
         let wanted = format!("one of the {} digests of the policy", rules.kernel.len());
-        let help = "a digest is in the quoted bank: of the file where grub read it, of the image (Authenticode) or the .linux section else";
-        judge.fatal("L_KERNEL", "kernel", seen, wanted, help);
+        judge.fatal(EventLogCheck::Kernel, seen).wanting(wanted);
     }
     if let Some(line) = account.line.as_ref().or(boot.command_line()) {
         for key in line.repeated() {
             let help = "the kernel, the initrd and systemd may each take another one of them";
-            judge.fatal("L_COMMAND_LINE", "kernel command line", format!("{key} more than once"), "once", help);
+            judge.fatal(EventLogCheck::CommandLine, format!("{key} more than once")).wanting("once").advising(help);
         }
     }
     if !rules.names_lines() {
@@ -163,7 +154,7 @@ fn kernel(judge: &mut Judge<'_>, rules: &EventLogRules, boot: &Boot, account: &A
     let wanted = wanted.join(" or ");
     if boot.command_lines.is_empty() {
         let help = "no register that the log explains holds a command line";
-        judge.fatal("L_COMMAND_LINE", "kernel command line", "not measured", wanted, help);
+        judge.fatal(EventLogCheck::CommandLine, "not measured").wanting(wanted).advising(help);
         return;
     }
     // A log may hold thousands; one is fatal already.
@@ -176,6 +167,6 @@ fn kernel(judge: &mut Judge<'_>, rules: &EventLogRules, boot: &Boot, account: &A
             Some(_) => "every command line that was measured must be one of the policy's",
             None => "its text does not stand in the log; the policy must give it exactly, without variables",
         };
-        judge.fatal("L_COMMAND_LINE", "kernel command line", seen, &wanted, help);
+        judge.fatal(EventLogCheck::CommandLine, seen).wanting(&wanted).advising(help);
     }
 }

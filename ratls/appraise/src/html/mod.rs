@@ -9,11 +9,11 @@ use std::fmt::Write;
 
 pub use svg::{Standalone, svg};
 
-use super::finding::{Finding, Severity};
 use super::levels::Levels;
 use super::result::{AttestationResult, Verdict};
 use super::strip::{MEANING, summary};
 use super::text::SIMULATED;
+use findings::{Finding, Severity};
 use formats::text::{Untrusted, json_for_people};
 
 /// The style sheet of everything that is made here.

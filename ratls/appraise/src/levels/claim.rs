@@ -1,6 +1,7 @@
 //! What the engine is told: the state of each root, and what each of its registers says about a component.
 
 use crate::policy::Component;
+use findings::Check;
 use measure::reference::{BinaryProof, Part, SourceProof};
 use verify::{Link, Root};
 
@@ -74,7 +75,7 @@ pub struct RootState {
     /// Its word is the same whenever it is asked, so that asking now would show nothing of now.
     pub ageless: bool,
     /// Findings that take everything from this root.
-    pub fatal: Vec<&'static str>,
+    pub fatal: Vec<Check>,
     /// Why it is not authentic, as a clause; empty where it is.
     pub because: String,
 }

@@ -61,7 +61,7 @@ fn any_root() -> impl Strategy<Value = RootState> {
         fresh,
         bound,
         ageless: false,
-        fatal: if accepted { vec![] } else { vec!["R_DEBUG"] },
+        fatal: if accepted { vec![] } else { vec![findings::ReportCheck::Debug.into()] },
         because: String::new(),
     })
 }

@@ -27,8 +27,8 @@ fn reason(cell: &Cell, inputs: &Inputs) -> String {
     match cell.ground() {
         Ground::Nothing => format!("nothing in the evidence measures {}", name(component)),
         Ground::Refused => {
-            let mut ids: Vec<&str> = inputs.amd_sp.fatal.clone();
-            ids.extend(inputs.vtpm.iter().flat_map(|root| root.fatal.iter().copied()));
+            let vtpm = inputs.vtpm.iter().flat_map(|root| &root.fatal);
+            let ids: Vec<&str> = inputs.amd_sp.fatal.iter().chain(vtpm).map(|check| check.id()).collect();
             format!("the evidence is refused ({}), so nothing in it counts", listed(&ids))
         }
         Ground::Contradicted => "two records contradict each other, so neither counts".to_owned(),

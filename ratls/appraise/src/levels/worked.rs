@@ -241,7 +241,7 @@ fn e_vtpm_with_its_ak_not_proven() {
 #[test]
 fn a_debuggable_guest_shows_nothing_whatever_matched() {
     let claims = Component::ALL.map(|component| launch(component, source(component))).to_vec();
-    let amd_sp = RootState { fatal: vec!["R_DEBUG"], ..RootState::sound() };
+    let amd_sp = RootState { fatal: vec![findings::ReportCheck::Debug.into()], ..RootState::sound() };
     let inputs = Inputs { amd_sp, ..without_vtpm(claims) };
     prints(&inputs, "✗ – | L0 | L0 | L0 | L0");
     assert!(judge(&inputs, View::Strict).cell(Firmware).why().contains("R_DEBUG"));

@@ -99,20 +99,6 @@ pub enum HclError {
     Key { kid: String },
 }
 
-impl HclError {
-    /// The check that failed. Stable: programs and tests use it.
-    pub fn id(&self) -> &'static str {
-        match self {
-            HclError::NotHashed => "H_HASH",
-            HclError::ReportType { .. } => "H_TYPE",
-            HclError::Json(_) | HclError::Member(_) | HclError::Duplicate(_) => "H_JSON",
-            HclError::NoAk | HclError::Key { .. } => "H_KEY",
-            HclError::Report(_) => "R_PARSE",
-            _ => "H_PARSE",
-        }
-    }
-}
-
 impl Hcl {
     /// Parses the content of the NV index; what follows the JSON is the index's padding.
     pub fn parse(blob: &[u8]) -> Result<Self, HclError> {

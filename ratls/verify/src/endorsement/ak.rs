@@ -12,6 +12,7 @@ use super::key::PublicKey;
 use super::path::{PathError, Pool, Question, Rules};
 use super::remembered::{Name, once};
 use super::roots::TrustAnchors;
+use findings::{Check, TpmCheck};
 use formats::time::UnixTime;
 
 /// Why nobody vouches for an AK.
@@ -47,27 +48,32 @@ pub enum AkError {
 }
 
 impl AkError {
-    /// The check that failed, as in docs/policy.md.
+    /// Returns the printed id of the check that failed.
     pub fn id(&self) -> &'static str {
+        self.check().id()
+    }
+
+    /// Returns the check that failed.
+    pub fn check(&self) -> Check {
         match self {
             AkError::Path(error) => match error.question() {
-                Question::Chain => "T_AK_CHAIN",
-                Question::Root => "T_AK_ROOT",
-                Question::Extension => "T_AK_EXTENSION",
-                Question::Validity => "T_AK_VALIDITY",
-                Question::Revoked => "T_AK_REVOKED",
-                Question::Crl => "T_AK_CRL",
+                Question::Chain => TpmCheck::Chain.into(),
+                Question::Root => TpmCheck::Root.into(),
+                Question::Extension => TpmCheck::Extension.into(),
+                Question::Validity => TpmCheck::Validity.into(),
+                Question::Revoked => TpmCheck::Revoked.into(),
+                Question::Crl => TpmCheck::Crl.into(),
             },
-            AkError::NoCertificate(_) => "T_AK_NO_CERT",
-            AkError::OtherKey { .. } => "T_AK_KEY",
-            AkError::Certificate { source, .. } if source.is_about_extensions() => "T_AK_EXTENSION",
-            AkError::Certificate { .. } => "T_AK_CHAIN",
+            AkError::NoCertificate(_) => TpmCheck::NoCertificate.into(),
+            AkError::OtherKey { .. } => TpmCheck::OtherKey.into(),
+            AkError::Certificate { source, .. } if source.is_about_extensions() => TpmCheck::Extension.into(),
+            AkError::Certificate { .. } => TpmCheck::Chain.into(),
             AkError::Subject { .. } | AkError::TrustedLaunch { .. } | AkError::AltName | AkError::Disagree { .. } => {
-                "T_AK_SUBJECT"
+                TpmCheck::Subject.into()
             }
-            AkError::IsCa { .. } | AkError::KeyUsage { .. } | AkError::ExtendedUse { .. } => "T_AK_USE",
-            AkError::Extension { .. } => "T_AK_EXTENSION",
-            AkError::NotProduction { .. } => "T_AK_PRODUCTION",
+            AkError::IsCa { .. } | AkError::KeyUsage { .. } | AkError::ExtendedUse { .. } => TpmCheck::Use.into(),
+            AkError::Extension { .. } => TpmCheck::Extension.into(),
+            AkError::NotProduction { .. } => TpmCheck::Production.into(),
         }
     }
 

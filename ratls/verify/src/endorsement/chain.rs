@@ -10,6 +10,7 @@ use super::roots::{Anchor, TrustAnchors};
 use super::signed::{Hierarchy, SignedError};
 use super::vek::{VekClaims, VekError, VekKind};
 use super::{MAX_CERTIFICATES, MAX_CRLS};
+use findings::{Check, EndorsementCheck};
 use formats::evidence::snp::ChipId;
 use formats::tcb::{Product, TcbVersion};
 use formats::time::UnixTime;
@@ -45,21 +46,30 @@ pub enum ChainError {
 }
 
 impl ChainError {
-    /// The check that failed, as in docs/policy.md, "Findings".
+    /// Returns the printed id of the check that failed.
     pub fn id(&self) -> &'static str {
+        self.check().id()
+    }
+
+    /// Returns the check that failed.
+    pub fn check(&self) -> Check {
         match self {
-            ChainError::Certificate { source, .. } if source.is_about_extensions() => "E_EXTENSION",
+            ChainError::Certificate { source, .. } if source.is_about_extensions() => {
+                EndorsementCheck::Extension.into()
+            }
             ChainError::TooMany { .. }
             | ChainError::Certificate { .. }
             | ChainError::NoIssuer { .. }
             | ChainError::NotIssuer { .. }
-            | ChainError::Signed { .. } => "E_CHAIN",
-            ChainError::Vek { source: VekError::Issuer { .. }, .. } | ChainError::Product { .. } => "E_PRODUCT",
-            ChainError::Vek { .. } => "E_EXTENSION",
-            ChainError::Root { .. } => "E_ROOT",
-            ChainError::Validity { .. } => "E_VALIDITY",
-            ChainError::Revoked { .. } => "E_REVOKED",
-            ChainError::Crl(_) => "E_CRL",
+            | ChainError::Signed { .. } => EndorsementCheck::Chain.into(),
+            ChainError::Vek { source: VekError::Issuer { .. }, .. } | ChainError::Product { .. } => {
+                EndorsementCheck::Product.into()
+            }
+            ChainError::Vek { .. } => EndorsementCheck::Extension.into(),
+            ChainError::Root { .. } => EndorsementCheck::Root.into(),
+            ChainError::Validity { .. } => EndorsementCheck::Validity.into(),
+            ChainError::Revoked { .. } => EndorsementCheck::Revoked.into(),
+            ChainError::Crl(_) => EndorsementCheck::Crl.into(),
         }
     }
 

@@ -10,6 +10,7 @@ use super::key::PublicKey;
 use super::path::{PathError, Pool, Question, Rules};
 use super::remembered::{Name, once};
 use super::roots::TrustAnchors;
+use findings::{Check, GoogleCheck};
 use formats::crypto::{self, Scheme};
 use formats::evidence::gce_endorsement::{GceEndorsement, GceEndorsementError};
 use formats::time::UnixTime;
@@ -35,20 +36,25 @@ pub enum GceFirmwareRefusal {
 }
 
 impl GceFirmwareRefusal {
-    /// The check that failed, as in docs/policy.md.
+    /// Returns the printed id of the check that failed.
     pub fn id(&self) -> &'static str {
+        self.check().id()
+    }
+
+    /// Returns the check that failed.
+    pub fn check(&self) -> Check {
         match self {
-            GceFirmwareRefusal::Endorsement(_) => "G_PARSE",
-            GceFirmwareRefusal::NoRoot => "G_ROOT",
-            GceFirmwareRefusal::Signer(source) if source.is_about_extensions() => "G_EXTENSION",
-            GceFirmwareRefusal::Signer(_) | GceFirmwareRefusal::SignerUse => "G_CHAIN",
+            GceFirmwareRefusal::Endorsement(_) => GoogleCheck::Parse.into(),
+            GceFirmwareRefusal::NoRoot => GoogleCheck::Root.into(),
+            GceFirmwareRefusal::Signer(source) if source.is_about_extensions() => GoogleCheck::Extension.into(),
+            GceFirmwareRefusal::Signer(_) | GceFirmwareRefusal::SignerUse => GoogleCheck::Chain.into(),
             GceFirmwareRefusal::Path(error) => match error.question() {
-                Question::Chain | Question::Revoked | Question::Crl => "G_CHAIN",
-                Question::Root => "G_ROOT",
-                Question::Extension => "G_EXTENSION",
-                Question::Validity => "G_VALIDITY",
+                Question::Chain | Question::Revoked | Question::Crl => GoogleCheck::Chain.into(),
+                Question::Root => GoogleCheck::Root.into(),
+                Question::Extension => GoogleCheck::Extension.into(),
+                Question::Validity => GoogleCheck::Validity.into(),
             },
-            GceFirmwareRefusal::Signature => "G_SIG",
+            GceFirmwareRefusal::Signature => GoogleCheck::Signature.into(),
         }
     }
 }

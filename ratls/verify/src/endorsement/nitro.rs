@@ -12,6 +12,7 @@ use super::key::PublicKey;
 use super::path::{PathError, Pool, Question, Rules};
 use super::remembered::{Name, once};
 use super::roots::TrustAnchors;
+use findings::{Check, NitroCheck};
 use formats::crypto::{self, Scheme};
 use formats::evidence::nitro::{NitroDocument, NitroError};
 use formats::time::UnixTime;
@@ -37,24 +38,29 @@ pub enum NitroRefusal {
 }
 
 impl NitroRefusal {
-    /// The check that failed, as in docs/policy.md.
+    /// Returns the printed id of the check that failed.
     pub fn id(&self) -> &'static str {
+        self.check().id()
+    }
+
+    /// Returns the check that failed.
+    pub fn check(&self) -> Check {
         match self {
-            NitroRefusal::Document(NitroError::Enclave) => "N_ENCLAVE",
-            NitroRefusal::Document(NitroError::Algorithm { .. }) => "N_ALG",
-            NitroRefusal::Document(_) => "N_PARSE",
-            NitroRefusal::Root { .. } => "N_ROOT",
+            NitroRefusal::Document(NitroError::Enclave) => NitroCheck::Enclave.into(),
+            NitroRefusal::Document(NitroError::Algorithm { .. }) => NitroCheck::Algorithm.into(),
+            NitroRefusal::Document(_) => NitroCheck::Parse.into(),
+            NitroRefusal::Root { .. } => NitroCheck::Root.into(),
             NitroRefusal::Path(error) => match error.question() {
-                Question::Chain => "N_CHAIN",
-                Question::Root => "N_ROOT",
-                Question::Extension => "N_EXTENSION",
-                Question::Validity => "N_VALIDITY",
-                Question::Revoked => "N_REVOKED",
-                Question::Crl => "N_CRL",
+                Question::Chain => NitroCheck::Chain.into(),
+                Question::Root => NitroCheck::Root.into(),
+                Question::Extension => NitroCheck::Extension.into(),
+                Question::Validity => NitroCheck::Validity.into(),
+                Question::Revoked => NitroCheck::Revoked.into(),
+                Question::Crl => NitroCheck::Crl.into(),
             },
-            NitroRefusal::Leaf(source) if source.is_about_extensions() => "N_EXTENSION",
-            NitroRefusal::Leaf(_) | NitroRefusal::LeafUse | NitroRefusal::LeafKey => "N_CHAIN",
-            NitroRefusal::Signature => "N_SIG",
+            NitroRefusal::Leaf(source) if source.is_about_extensions() => NitroCheck::Extension.into(),
+            NitroRefusal::Leaf(_) | NitroRefusal::LeafUse | NitroRefusal::LeafKey => NitroCheck::Chain.into(),
+            NitroRefusal::Signature => NitroCheck::Signature.into(),
         }
     }
 }

@@ -2,9 +2,9 @@
 //! hand: SIMULATED, PROVE NOTHING.
 
 use super::*;
-use crate::finding::{Finding, Severity};
 use crate::levels::Provenance;
 use crate::policy::AppraisalPolicy;
+use findings::{Finding, Severity};
 use formats::crypto::sha256;
 use formats::evidence::event_log::EventType;
 use formats::evidence::tpm::Bank;

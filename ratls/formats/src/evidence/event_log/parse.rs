@@ -52,16 +52,6 @@ pub enum EventLogError {
     Truncated(#[from] ReadError),
 }
 
-impl EventLogError {
-    /// Stable id of the check that failed.
-    pub fn id(&self) -> &'static str {
-        match self {
-            EventLogError::Sha1 => "L_SHA1",
-            _ => "L_PARSE",
-        }
-    }
-}
-
 #[derive(Clone, Copy)]
 struct Algorithm {
     id: u16,

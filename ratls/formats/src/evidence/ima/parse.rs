@@ -33,13 +33,6 @@ pub enum ImaError {
     Truncated(#[from] ReadError),
 }
 
-impl ImaError {
-    /// Stable id of the check that failed.
-    pub fn id(&self) -> &'static str {
-        "L_IMA_PARSE"
-    }
-}
-
 impl ImaList {
     /// Reads a list as `binary_runtime_measurements` has it, or `…_sha1`, `…_sha256`, `…_sha384`: the length of its hashes is
     /// seen from the first record.

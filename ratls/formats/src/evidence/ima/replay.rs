@@ -40,17 +40,6 @@ pub enum ImaMismatch {
     PaddedSha1,
 }
 
-impl ImaMismatch {
-    /// Stable id of the check that failed.
-    pub fn id(&self) -> &'static str {
-        match self {
-            ImaMismatch::NotQuoted => "L_IMA_QUOTE",
-            ImaMismatch::NoPrefix { .. } => "L_IMA_REPLAY",
-            ImaMismatch::PaddedSha1 => "L_IMA_SHA1",
-        }
-    }
-}
-
 impl<'a> Prefix<'a> {
     pub fn entries(&self) -> &'a [ImaEntry] {
         self.entries
