@@ -2,6 +2,7 @@
 
 #![warn(clippy::unwrap_used)]
 
+use std::alloc::System;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -9,6 +10,11 @@ use evident_client::cli::{Cli, Command};
 use evident_client::config::{Config, ConfigError};
 use evident_client::{dial, inspect, run, tools};
 use proxy_core::{console, exit};
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes what is freed: the TLS stack moves secrets through blocks that nobody else can wipe.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

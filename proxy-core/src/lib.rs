@@ -24,6 +24,7 @@ pub mod nofile;
 pub mod notify;
 pub mod relay;
 pub mod signals;
+mod stack;
 pub mod tasks;
 pub mod telemetry;
 pub mod tls;

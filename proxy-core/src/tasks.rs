@@ -19,6 +19,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::net::LocalStream;
+use crate::stack;
 use crate::workers::Workers;
 
 /// How long dropped tasks get to be dropped: they only wait for their next await.
@@ -232,7 +233,9 @@ impl<F: Future, T> Future for Holding<F, T> {
     type Output = F::Output;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.project().future.poll(cx)
+        let polled = self.project().future.poll(cx);
+        stack::wipe_if_marked();
+        polled
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![warn(clippy::unwrap_used)]
 
+use std::alloc::System;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -9,6 +10,11 @@ use evident_proxy::cli::{Cli, Command};
 use evident_proxy::config::Config;
 use evident_proxy::{evidence, run, start};
 use proxy_core::exit;
+use zeroizing_alloc::ZeroAlloc;
+
+/// Wipes what is freed: the TLS stack moves secrets through blocks that nobody else can wipe.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();

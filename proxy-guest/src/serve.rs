@@ -22,7 +22,7 @@ use proxy_core::metrics::{Kind, Metrics};
 use proxy_core::net::{Addr, LocalStream, Peer};
 use proxy_core::tasks::Tasks;
 use proxy_core::tls::{Hello, Records, ServerTls};
-use ratls::binding::{ChannelLeaf, ExporterSecret, Role, SpkiDigest};
+use ratls::binding::{ChannelLeaf, Role, SpkiDigest};
 use ratls::wire::ALPN;
 use ratls::wire::attest::{Attest, AttestPurpose, Endorsement, features};
 use ratls::wire::control::{Close, CloseCode};
@@ -133,13 +133,10 @@ impl Guest {
 
     /// Tunnels, after the handshake has given back all that it needed: most of a connection's life is waiting.
     async fn attested(&self, hello: Box<Hello<LocalStream>>, peer: Peer, started: Instant) -> Result<(), End> {
-        let (framed, asked, exporter) = Box::pin(self.show(hello, peer, started)).await?;
+        let (framed, asked) = Box::pin(self.show(hello, peer, started)).await?;
         let _open = self.metrics.connection(Kind::Attested);
         let session = Session { guest: self, peer, ends: started + self.deadlines.lifetime, accepted: 0, asked };
-        // The exporter secret lives as long as the connection does and is wiped with it.
-        let result = Box::pin(session.run(Box::new(framed))).await;
-        drop(exporter);
-        result
+        Box::pin(session.run(Box::new(framed))).await
     }
 
     /// The handshake and ATTEST.
@@ -148,11 +145,13 @@ impl Guest {
         hello: Box<Hello<LocalStream>>,
         peer: Peer,
         started: Instant,
-    ) -> Result<(Framed<Tls>, Asked, ExporterSecret), End> {
+    ) -> Result<(Framed<Tls>, Asked), End> {
         let handshake_ends = started + self.deadlines.client_hello + self.deadlines.handshake;
         let mut tls = (*hello).start(&self.evident).map_err(at("handshake"))?;
         let exporter = until("handshake", handshake_ends, tls.first_flight()).await?;
         let leaf = ChannelLeaf::initial(Role::Server, &self.spki, &exporter);
+        // Nothing later asks for another exporter value of this connection.
+        drop(exporter);
         let attested = self.evidence_and_handshake(&mut tls, leaf, peer, handshake_ends).await?;
         let mut framed = Framed::new(tls);
         let asked = match attested {
@@ -177,7 +176,7 @@ impl Guest {
         until("handshake", handshake_ends.max(Instant::now()), framed.stream_mut().finish_handshake()).await?;
         framed.stream().check_profile(Some(ALPN)).map_err(at("handshake"))?;
         let framed = framed.over(Shaking::into_records).map_err(at("handshake"))?;
-        Ok((framed, asked, exporter))
+        Ok((framed, asked))
     }
 
     /// Waits for the evidence while the client's Finished is still in the air.

@@ -9,9 +9,11 @@ use aws_lc_rs::aead;
 use ring::aead;
 
 use aead::{Aad, LessSafeKey, Nonce, UnboundKey};
-use ratls::crypto::{constant_time_eq, hmac_sha256, hmac_sha384};
+use ratls::crypto::{SuiteHash, constant_time_eq};
 use rustls::{CipherSuite, ConnectionTrafficSecrets};
 use zeroize::Zeroizing;
+
+use crate::stack;
 
 /// Before the ciphertext: type, version, length.
 pub(super) const HEAD: usize = 5;
@@ -66,24 +68,17 @@ impl Suite {
         }
     }
 
-    fn hash_length(self) -> usize {
+    fn hash(self) -> SuiteHash {
         match self {
-            Suite::Aes256Gcm => 48,
-            Suite::Aes128Gcm | Suite::ChaCha20Poly1305 => 32,
+            Suite::Aes256Gcm => SuiteHash::Sha384,
+            Suite::Aes128Gcm | Suite::ChaCha20Poly1305 => SuiteHash::Sha256,
         }
     }
 
-    /// `HKDF-Expand-Label(secret, label, "", length)` for lengths up to the hash's.
+    /// `HKDF-Expand-Label(secret, label, "", length)`.
     fn expand(self, secret: &[u8], label: &[u8], length: usize) -> Zeroizing<Vec<u8>> {
-        let byte = |n: usize| u8::try_from(n).expect("labels and lengths are short constants");
-        let info = [&[0, byte(length), byte(6 + label.len())], &b"tls13 "[..], label, &[0, 1]].concat();
-        let mut out = Zeroizing::new(Vec::with_capacity(length));
-        match self {
-            Suite::Aes256Gcm => out.extend_from_slice(&hmac_sha384(secret, &[&info])[..length]),
-            Suite::Aes128Gcm | Suite::ChaCha20Poly1305 => {
-                out.extend_from_slice(&hmac_sha256(secret, &[&info])[..length]);
-            }
-        }
+        let mut out = Zeroizing::new(vec![0; length]);
+        self.hash().expand_label(secret, label, None, &mut out);
         out
     }
 }
@@ -116,7 +111,7 @@ pub(super) struct Protection {
 impl Protection {
     /// Goes on at `sequence` under the keys of this traffic secret.
     pub(super) fn new(suite: Suite, secret: &[u8], sequence: u64) -> Result<Self, BadRecord> {
-        if secret.len() != suite.hash_length() {
+        if secret.len() != suite.hash().length() {
             return Err(BadRecord::Secret);
         }
         let key = suite.expand(secret, b"key", suite.algorithm().key_len());
@@ -132,7 +127,8 @@ impl Protection {
 
     /// The keys after KeyUpdate.
     pub(super) fn update(&mut self) -> Result<(), BadRecord> {
-        let next = self.suite.expand(&self.secret, b"traffic upd", self.suite.hash_length());
+        stack::mark();
+        let next = self.suite.expand(&self.secret, b"traffic upd", self.suite.hash().length());
         *self = Protection::new(self.suite, &next, 0)?;
         Ok(())
     }
@@ -217,7 +213,7 @@ mod tests {
     }
 
     fn pair(suite: Suite) -> (Protection, Protection) {
-        let secret = vec![7; suite.hash_length()];
+        let secret = vec![7; suite.hash().length()];
         (Protection::new(suite, &secret, 3).unwrap(), Protection::new(suite, &secret, 3).unwrap())
     }
 

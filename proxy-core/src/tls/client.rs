@@ -17,6 +17,7 @@ use super::config::client_with_capture;
 use super::inbox::Inbox;
 use super::records::Records;
 use super::server::{Adapter, invalid};
+use crate::stack::Footprint;
 
 /// A full TLS 1.3 handshake with `evident/1`, with what is needed to verify the evidence that follows.
 pub struct AttestedHandshake<IO> {
@@ -50,6 +51,7 @@ pub async fn connect<IO: AsyncRead + AsyncWrite + Unpin>(
     name: ServerName<'static>,
     mut io: IO,
 ) -> Result<AttestedHandshake<IO>, HandshakeError> {
+    let _footprint = Footprint;
     let (config, capture) = client_with_capture(&config);
     let mut connection = ClientConnection::new(config, name).map_err(|error| HandshakeError::Tls(invalid(error)))?;
     let mut inbox = Inbox::default();

@@ -82,7 +82,15 @@ pub fn client_config(identity: Option<ServerIdentity>) -> Result<ClientConfig, E
 
 /// As [`client_config`], with other protocols: for tools that look at cert mode. Proves nothing by itself.
 pub fn client_config_for(alpn: &[&[u8]], identity: Option<ServerIdentity>) -> Result<ClientConfig, Error> {
-    let provider = provider();
+    client_config_under(provider(), alpn, identity)
+}
+
+/// The same under cryptography that the caller chose: for tests of each suite.
+pub fn client_config_under(
+    provider: Arc<CryptoProvider>,
+    alpn: &[&[u8]],
+    identity: Option<ServerIdentity>,
+) -> Result<ClientConfig, Error> {
     let verifier = Arc::new(PossessionOnly { algorithms: provider.signature_verification_algorithms });
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&TLS13])?

@@ -62,7 +62,7 @@ pub fn records_over(steps: &[Step<'_>], cut: usize) -> Outcome {
             Step::Wire(bytes) => wire.extend_from_slice(bytes),
         }
     }
-    let mut records = Records::new(Pipe::new(&wire, cut), keys(2), keys(1), Vec::new());
+    let mut records = Records::new(Pipe::new(&wire, cut), [keys(2), keys(1)].map(Box::new), Vec::new());
     let (plain, clean) = read_to_end(&mut records);
     ready(|cx| records.poll_end(cx)).expect("memory takes everything");
     let (key_updates, alert) = answer(&mut ours, records.io().written.clone());

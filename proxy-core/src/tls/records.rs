@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::aead::{BadRecord, HEAD, Kind, Protection, Suite, TAIL};
 use super::config::Capture;
 use crate::link::{Link, MAX_PLAIN, MAX_RECORD, Scratch};
+use crate::stack;
 
 /// A key seals no more records than this (RFC 8446 §5.5 allows 2^24.5 of AES-GCM); then KeyUpdate.
 const REKEY_AFTER: u64 = 1 << 23;
@@ -67,8 +68,9 @@ impl From<BadRecord> for RecordError {
 /// The connection.
 pub struct Records<IO> {
     io: IO,
-    seals: Protection,
-    opens: Protection,
+    // Behind pointers: moving the connection leaves no copy of a key behind.
+    seals: Box<Protection>,
+    opens: Box<Protection>,
     /// What was received of a record that is not whole; whole ones only right after the handshake.
     left: Vec<u8>,
     /// `left` was not looked at yet.
@@ -92,6 +94,12 @@ impl<IO> Records<IO> {
         capture: &Capture,
         received: Vec<u8>,
     ) -> Result<Self, rustls::Error> {
+        let taken = stack::wiping(|| Self::keys_of(connection, capture))?;
+        Ok(Records::new(io, taken, received))
+    }
+
+    /// The keys of both directions, ours first, out of rustls.
+    fn keys_of(connection: Connection, capture: &Capture) -> Result<[Box<Protection>; 2], rustls::Error> {
         let missing = |what: &str| rustls::Error::General(format!("the TLS stack gave no {what}"));
         let suite = connection.negotiated_cipher_suite().and_then(|suite| Suite::of(suite.suite()));
         let suite = suite.ok_or_else(|| missing("suite of TLS 1.3"))?;
@@ -101,16 +109,18 @@ impl<IO> Records<IO> {
             Connection::Server(_) => (server, client),
         };
         let ExtractedSecrets { tx: (sent, tx), rx: (opened, rx) } = connection.dangerous_extract_secrets()?;
-        let seals = Protection::new(suite, &ours, sent).map_err(|_| missing("secret of the right length"))?;
-        let opens = Protection::new(suite, &theirs, opened).map_err(|_| missing("secret of the right length"))?;
+        let protection = |secret: &[u8], sequence| {
+            Protection::new(suite, secret, sequence).map(Box::new).map_err(|_| missing("secret of the right length"))
+        };
+        let (seals, opens) = (protection(&ours, sent)?, protection(&theirs, opened)?);
         // The two ways to the keys, what was logged and what rustls uses, must agree.
         if !(seals.has_iv(&tx) && opens.has_iv(&rx)) {
             return Err(missing("secrets that are those of its keys"));
         }
-        Ok(Records::new(io, seals, opens, received))
+        Ok([seals, opens])
     }
 
-    pub(super) fn new(io: IO, seals: Protection, opens: Protection, received: Vec<u8>) -> Self {
+    pub(super) fn new(io: IO, [seals, opens]: [Box<Protection>; 2], received: Vec<u8>) -> Self {
         Records {
             io,
             seals,

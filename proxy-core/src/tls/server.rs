@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use super::config::{Capture, with_capture};
 use super::inbox::Inbox;
 use super::records::Records;
+use crate::stack::Footprint;
 
 /// Plaintext taken before the ciphertext of earlier plaintext is on its way: bounds what a stopped reader can hold here.
 const MAX_BUFFERED: usize = 64 * 1024;
@@ -87,11 +88,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Hello<IO> {
 
     /// Goes on under `config`; the first flight is ready to be written.
     pub fn start(mut self, config: &ServerConfig) -> io::Result<ServerTls<IO>> {
+        let footprint = Footprint;
         let (config, capture) = with_capture(config);
         match self.accepted.into_connection(config) {
-            Ok(connection) => {
-                Ok(ServerTls { io: self.io, connection, capture, inbox: Inbox::default(), failed: false })
-            }
+            Ok(connection) => Ok(ServerTls {
+                io: self.io,
+                connection,
+                capture,
+                inbox: Inbox::default(),
+                failed: false,
+                _footprint: footprint,
+            }),
             Err((error, mut alert)) => {
                 // The alert, as far as it goes at once: nothing else was written, so a socket has room for it.
                 let mut cx = Context::from_waker(Waker::noop());
@@ -110,6 +117,7 @@ pub struct ServerTls<IO> {
     capture: Arc<Capture>,
     inbox: Inbox,
     failed: bool,
+    _footprint: Footprint,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> ServerTls<IO> {

@@ -77,6 +77,53 @@ fn mac(algorithm: hmac::Algorithm, key: &[u8], parts: &[&[u8]]) -> hmac::Tag {
     context.sign()
 }
 
+/// The hash of a TLS 1.3 cipher suite. Its secrets have that hash's length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SuiteHash {
+    /// Of the suites with AES-128-GCM and with ChaCha20-Poly1305.
+    Sha256,
+    /// Of the suite with AES-256-GCM.
+    Sha384,
+}
+
+impl SuiteHash {
+    /// Returns the hash whose output is this long.
+    pub fn from_length(length: usize) -> Option<Self> {
+        [SuiteHash::Sha256, SuiteHash::Sha384].into_iter().find(|hash| hash.length() == length)
+    }
+
+    /// Returns the length of the hash and of its suites' secrets, in bytes.
+    pub const fn length(self) -> usize {
+        match self {
+            SuiteHash::Sha256 => 32,
+            SuiteHash::Sha384 => 48,
+        }
+    }
+
+    /// Fills `out` with `HKDF-Expand-Label(secret, label, Hash(hashed), out.len())` of RFC 8446 §7.1, or with an empty
+    /// context where there is nothing to hash.
+    ///
+    /// # Panics
+    /// If `out` is longer than the hash, or `label` than 249 bytes: both are constants of the callers.
+    pub fn expand_label(self, secret: &[u8], label: &[u8], hashed: Option<&[u8]>, out: &mut [u8]) {
+        let byte = |n: usize| u8::try_from(n).expect("labels and lengths are short constants");
+        let context = match (hashed, self) {
+            (None, _) => Vec::new(),
+            (Some(bytes), SuiteHash::Sha256) => sha256(&[bytes]).as_bytes().to_vec(),
+            (Some(bytes), SuiteHash::Sha384) => sha384(&[bytes]).as_bytes().to_vec(),
+        };
+        let head = [0, byte(out.len()), byte(6 + label.len())];
+        // The first block of HKDF-Expand (RFC 5869 §2.3), whose number is 1, is all that is needed.
+        let parts = [&head[..], b"tls13 ", label, &[byte(context.len())], &context, &[1]];
+        let fits = "a value is no longer than its hash";
+        let length = out.len();
+        match self {
+            SuiteHash::Sha256 => out.copy_from_slice(hmac_sha256(secret, &parts).get(..length).expect(fits)),
+            SuiteHash::Sha384 => out.copy_from_slice(hmac_sha384(secret, &parts).get(..length).expect(fits)),
+        }
+    }
+}
+
 /// AES-128 in CFB mode with an IV of zeros, in place: what a TPM encrypts under a key that it uses once (Part 1, 24). The
 /// backend `ring` has no such mode; then the bytes stay as they are.
 #[cfg(feature = "aws-lc-rs")]

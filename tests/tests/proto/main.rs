@@ -11,6 +11,7 @@
 //! load         D: slow, many and silent peers, hardware that does not answer
 //! startup      P, I6: settings and clocks with which nothing starts
 //! secrets      X2: what no log and no page says
+//! memory       X3: what no memory holds after a connection
 //! headers      H: who may write a verdict into HTTP
 //! reuse        one connection for many tunnels: what may be between them, and what may be repeated
 //! asked        parts of the evidence and the proof of the AK: how often, how much, and until when
@@ -31,6 +32,7 @@ mod headers;
 mod identity;
 mod liar;
 mod load;
+mod memory;
 mod merkle;
 mod negotiation;
 mod relay;

@@ -27,7 +27,7 @@ const TOKEN: &[u8] = b"correct horse battery staple";
 
 /// Takes every secret of a connection.
 #[derive(Debug, Default)]
-struct Recorder(Mutex<Vec<(String, Vec<u8>)>>);
+pub(crate) struct Recorder(pub(crate) Mutex<Vec<(String, Vec<u8>)>>);
 
 impl KeyLog for Recorder {
     fn log(&self, label: &str, _: &[u8], secret: &[u8]) {
@@ -36,7 +36,7 @@ impl KeyLog for Recorder {
 }
 
 impl Recorder {
-    fn exporter(&self) -> ExporterSecret {
+    pub(crate) fn exporter(&self) -> ExporterSecret {
         let secrets = self.0.lock().unwrap();
         let (_, secret) = secrets.iter().find(|(label, _)| label == "EXPORTER_SECRET").expect("the handshake is done");
         ExporterSecret::from_key_log(secret).unwrap()

@@ -2,10 +2,10 @@
 //!
 //! rustls answers `export_keying_material` on a server only after the client's Finished. The secret itself exists as soon
 //! as the server's Finished is written, and rustls hands it to the connection's `KeyLog` then; from there on this object
-//! computes the same values. It is kept for the life of the connection and wiped at its end.
+//! computes the same values. It is wiped when it is dropped, which is as soon as no evidence of the connection is still due.
 
 use crate::binding::bind32::Bind32;
-use crate::crypto::{hmac_sha256, hmac_sha384, sha256, sha384};
+use crate::crypto::SuiteHash;
 use zeroize::Zeroizing;
 
 /// Label of every binder exporter of `evident/1`.
@@ -14,11 +14,11 @@ pub const BIND_LABEL: &[u8] = b"EXPERIMENTAL evident bind 1";
 pub const ID_LABEL: &[u8] = b"EXPERIMENTAL evident id 1";
 
 /// The exporter master secret of one connection. Neither printable nor clonable.
-pub struct ExporterSecret(Secret);
-
-enum Secret {
-    Sha256(Zeroizing<[u8; 32]>),
-    Sha384(Zeroizing<[u8; 48]>),
+///
+/// It lies behind a pointer from the start: moving this value leaves no copy behind, and dropping it wipes the only one.
+pub struct ExporterSecret {
+    hash: SuiteHash,
+    secret: Zeroizing<Box<[u8]>>,
 }
 
 /// The secret has the length of neither hash of the TLS 1.3 suites.
@@ -29,32 +29,16 @@ pub struct SecretLength(pub usize);
 impl ExporterSecret {
     /// Takes the value that the TLS stack logged as `EXPORTER_SECRET` for this very connection.
     pub fn from_key_log(secret: &[u8]) -> Result<Self, SecretLength> {
-        let secret = match secret.len() {
-            32 => Secret::Sha256(Zeroizing::new(secret.try_into().expect("the length was checked"))),
-            48 => Secret::Sha384(Zeroizing::new(secret.try_into().expect("the length was checked"))),
-            other => return Err(SecretLength(other)),
-        };
-        Ok(ExporterSecret(secret))
+        let hash = SuiteHash::from_length(secret.len()).ok_or(SecretLength(secret.len()))?;
+        Ok(ExporterSecret { hash, secret: Zeroizing::new(secret.into()) })
     }
 
     /// `TLS-Exporter(label, context, 32)`.
     pub fn export(&self, label: &[u8], context: &[u8]) -> Zeroizing<[u8; 32]> {
+        let mut derived = Zeroizing::new(vec![0; self.hash.length()]);
+        self.hash.expand_label(&self.secret, label, Some(b""), &mut derived);
         let mut out = Zeroizing::new([0; 32]);
-        match &self.0 {
-            Secret::Sha256(secret) => {
-                let derived = hmac_sha256(&secret[..], &[&expand_info(32, label, sha256(&[]).as_bytes()), &[1]]);
-                let context = sha256(&[context]);
-                out.copy_from_slice(
-                    &hmac_sha256(&derived[..], &[&expand_info(32, b"exporter", context.as_bytes()), &[1]])[..],
-                );
-            }
-            Secret::Sha384(secret) => {
-                let derived = hmac_sha384(&secret[..], &[&expand_info(48, label, sha384(&[]).as_bytes()), &[1]]);
-                let context = sha384(&[context]);
-                let block = hmac_sha384(&derived[..], &[&expand_info(32, b"exporter", context.as_bytes()), &[1]]);
-                out.copy_from_slice(&block[..32]);
-            }
-        }
+        self.hash.expand_label(&derived, b"exporter", Some(context), &mut out[..]);
         out
     }
 
@@ -62,18 +46,6 @@ impl ExporterSecret {
     pub fn bind_initial(&self) -> Bind32 {
         Bind32::from_exporter(*self.export(BIND_LABEL, b""))
     }
-}
-
-/// `HkdfLabel` of RFC 8446 §7.1: length, "tls13 " ‖ label, context. One HMAC block is enough for the lengths used here.
-fn expand_info(length: u16, label: &[u8], context: &[u8]) -> Vec<u8> {
-    let mut info = Vec::with_capacity(10 + label.len() + context.len());
-    info.extend_from_slice(&length.to_be_bytes());
-    info.push(u8::try_from(6 + label.len()).expect("labels are short constants"));
-    info.extend_from_slice(b"tls13 ");
-    info.extend_from_slice(label);
-    info.push(u8::try_from(context.len()).expect("contexts are hashes"));
-    info.extend_from_slice(context);
-    info
 }
 
 #[cfg(test)]
