@@ -370,7 +370,9 @@ fn a_report_with_its_launch_inputs_is_recomputed_and_judged_l2_with_the_reason()
          minimum_tcb.milan = {{ bl = 1, tee = 0, snp = 1, ucode = 1 }}\n[[reference]]\nkind = \"launch\"\nfirmware_digest = {}\n\
          layout = {{ reset_eip = {}, hash_table = {}, sections = [{}] }}\nkernel_sha256 = {}\ninitrd_sha256 = {}\ncmdline = {}\n\
          kernel_hashes = \"enforced by this firmware\"\nvmm = [\"qemu\"]\nvcpus = [{}]\nvcpu_types = [{}]\n\
-         verity_key = \"dstack.rootfs_hash\"\n",
+         verity_key = \"dstack.rootfs_hash\"\n\
+         neutral_words = [\"init=/init\", \"mce=off\", \"oops=panic\", \"pci=noearly\", \"pci=nommconf\", \
+         \"random.trust_cpu=y\", \"random.trust_bootloader=n\", \"no-kvmclock\", \"dstack.rootfs_size=490713088\"]\n",
         inputs["ovmf_hash"],
         inputs["sev_es_reset_eip"],
         inputs["sev_hashes_table_gpa"],
@@ -406,6 +408,12 @@ fn a_report_with_its_launch_inputs_is_recomputed_and_judged_l2_with_the_reason()
     let shown = judged(&policy, &[]).stdout;
     assert!(shown.contains("◑ L2 amd-sp  ◑ L2 amd-sp  ◑ L2 amd-sp  ◑ L2 amd-sp"), "{shown}");
     assert!(shown.contains("give the firmware file"), "{shown}");
+
+    // Words of the line that nobody called neutral hold the userspace at L1, and are named.
+    let (unnamed, _) = policy.split_once("neutral_words").unwrap();
+    let shown = judged(unnamed, &[]).stdout;
+    assert!(shown.contains("◑ L2 amd-sp  ◑ L2 amd-sp  ◑ L2 amd-sp  ◔ L1 amd-sp"), "{shown}");
+    assert!(shown.contains("\"init=/init\""), "{shown}");
 
     // Another kernel, and the search has no other machine that explains it; another number of vCPUs, and it has.
     let other = policy.replacen("kernel_sha256 = \"dd", "kernel_sha256 = \"de", 1);

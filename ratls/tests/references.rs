@@ -410,7 +410,7 @@ fn a_report_that_hardware_signed_is_level_2_from_the_digests_beside_it() {
         "[[reference]]\nkind = \"launch\"\nfirmware_digest = {}\n\
          layout = {{ reset_eip = {}, hash_table = {}, sections = [{}] }}\n\
          kernel_sha256 = {}\ninitrd_sha256 = {}\ncmdline = {}\nkernel_hashes = \"enforced by this firmware\"\n\
-         vmm = [\"qemu\"]\nvcpus = [1, {}]\nvcpu_types = [{}]\nverity_key = \"dstack.rootfs_hash\"\n",
+         vmm = [\"qemu\"]\nvcpus = [1, {}]\nvcpu_types = [{}]\nverity_key = \"dstack.rootfs_hash\"\nneutral_words = {}\n",
         inputs["ovmf_hash"],
         inputs["sev_es_reset_eip"],
         inputs["sev_hashes_table_gpa"],
@@ -420,6 +420,18 @@ fn a_report_that_hardware_signed_is_level_2_from_the_digests_beside_it() {
         inputs["base_cmdline"],
         inputs["vcpus"],
         inputs["vcpu_type"],
+        // What its initrd makes of these is known from its source; the line itself does not say it.
+        serde_json::json!([
+            "init=/init",
+            "mce=off",
+            "oops=panic",
+            "pci=noearly",
+            "pci=nommconf",
+            "random.trust_cpu=y",
+            "random.trust_bootloader=n",
+            "no-kvmclock",
+            "dstack.rootfs_size=490713088"
+        ]),
     );
     let text = text(&reference, "").replace("[roots]\nsimulator = \"root.pem\"\n", "");
     let policy = AppraisalPolicy::parse(&text, "policy.toml").unwrap_or_else(|e| panic!("{e}"));

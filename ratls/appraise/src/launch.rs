@@ -10,6 +10,7 @@ use super::levels::{Claim, Component, Cover, Matched, Named, Provenance};
 use super::snp::one_of;
 use crate::policy::{DigestOrigin, ProfilePolicy, References};
 use findings::{ReportCheck, Severity};
+use formats::text::Untrusted;
 use measure::launch::{LaunchLink, NotCovered};
 use measure::reference::{BinaryProof, LaunchFound, Part, SourceProof, Standing};
 use verify::{Link, Root, VerifiedEvidence};
@@ -68,6 +69,14 @@ pub(super) fn claims(policy: &ProfilePolicy, found: &LaunchFound<'_>, has_vtpm: 
             claim(Component::Userspace, standing, image.as_ref().unwrap_or(found.proof()), references)
         }
     };
+    let mut userspace = userspace;
+    let doubtful = found.doubtful_words();
+    if userspace.cover != Cover::None && !doubtful.is_empty() {
+        let words: Vec<String> = doubtful.iter().map(|word| Untrusted(word).quoted()).collect();
+        userspace.cover = Cover::Partial;
+        userspace.matched = Matched::Nothing;
+        userspace.notes.push(format!("in the command line, {} may change what runs", words.join(", ")));
+    }
     let mut all = vec![firmware, boot, kernel, userspace];
     if has_vtpm {
         all.retain(|claim| claim.cover != Cover::None);

@@ -89,6 +89,9 @@ fn event_log(guest: &Guest, rules: &str) -> String {
         "[event_log]\ndisk = {:?}\nauthorities = {authorities:?}\n{keys}",
         digests(&|event| event.kind == kind::GPT)
     );
+    if guest.command_line.contains("roothash=") {
+        text.push_str("verity_key = \"roothash\"\n");
+    }
     match guest.loader {
         Loader::Unified => text.push_str(&format!("kernel_command_line = {:?}\n", guest.command_line)),
         Loader::Grub => {

@@ -170,7 +170,8 @@ const LAUNCHED: [&str; 3] = ["OVMF.fd", "vmlinuz", "initrd.img"];
 
 pub(crate) fn snpguard_verity() -> Case {
     let command_line = format!("boot=verity verity_disk=/dev/vda verity_roothash={} ro", root_hash());
-    let (launched, held) = snpguard(&command_line, "verity_key = \"verity_roothash\"\n");
+    let (launched, held) =
+        snpguard(&command_line, "verity_key = \"verity_roothash\"\nneutral_words = [\"boot=verity\"]\n");
     let files = [&LAUNCHED[..], &["root.img"]].concat();
     Case { deployment: Deployment::Direct, simulated: measurement(&launched), held: held.image().rebuilt(&files) }
 }

@@ -53,7 +53,7 @@ fn booted(deployment: Deployment) -> String {
     let others = booted.sections().into_iter().filter(|(name, _)| matches!(*name, ".osrel" | ".uname"));
     let others: String = others.map(|(name, text)| format!("\"{name}\" = \"{}\"\n", digest(&text))).collect();
     format!(
-        "[event_log]\nkernel_command_line = \"{command_line}\"\nkernel = \"{}\"\ninitrd = \"{}\"\n\
+        "[event_log]\nverity_key = \"roothash\"\nkernel_command_line = \"{command_line}\"\nkernel = \"{}\"\ninitrd = \"{}\"\n\
          boot_programs = \"{image}\"\n[event_log.uki]\n{others}",
         digest(&booted.kernel),
         digest(&booted.initrd),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use ratls::appraise::{AttestationResult, Pin, Pins};
 use ratls::evidence::tpm::PcrValues;
 use ratls::measured_boot::command_line::CommandLine;
-use ratls::measured_boot::{LineSource, Technology};
+use ratls::measured_boot::{LineSource, Technology, USR_KEYS};
 use ratls::policy::Pattern;
 use ratls::text::Untrusted;
 use ratls::verify::VerifiedEvidence;
@@ -151,8 +151,25 @@ fn look_at(out: &mut Draft, line: &CommandLine) {
         );
     }
     match line.verity_root_hash() {
-        Some(hash) => out.line(format!("# It names the dm-verity root hash {hash}: that pins the root file system.")),
+        Some((key, hash)) => verity(out, line, key, &hash),
         None => out.line("# It names no dm-verity root hash: no root file system is pinned by it."),
+    }
+}
+
+/// What the author must say for the hash to count: that this initrd mounts nothing else, and which words are harmless.
+fn verity(out: &mut Draft, line: &CommandLine, key: &str, hash: &str) {
+    out.line(format!("# It names the dm-verity root hash {hash} ({key})."));
+    if USR_KEYS.contains(&key) {
+        out.line("# That hash covers /usr alone, so it never covers the userspace.");
+        return;
+    }
+    out.line("# If you know that this initrd mounts nothing else, say so; the userspace stays at L1 without it:");
+    out.line(format!("# verity_key = {}", quoted(key)));
+    let doubtful = line.doubtful_words(key, &[]);
+    if !doubtful.is_empty() {
+        let words: Vec<String> = doubtful.iter().map(|word| quoted(word)).collect();
+        out.line("# These words may change what runs. Keep those of which you know that they do not:");
+        out.line(format!("# neutral_words = [{}]", words.join(", ")));
     }
 }
 

@@ -13,7 +13,7 @@ use formats::evidence::tpm::PcrValue;
 use formats::text::Untrusted;
 use measure::measured_boot::command_line::CommandLine;
 use measure::measured_boot::registers::{Layer, registers_of};
-use measure::measured_boot::{Boot, State};
+use measure::measured_boot::{Boot, State, USR_KEYS, VerityBinding};
 use measure::reference::{Part, SourceProof};
 
 /// Boot, kernel, userspace.
@@ -141,10 +141,14 @@ fn line<'a>(boot: &'a Boot, compared: Compared<'a>) -> Option<&'a CommandLine> {
     compared.map_or(boot.command_line(), |(_, account)| account.line.as_ref())
 }
 
-/// A verity root hash in a command line that matched, or else a list of IMA.
+/// A root hash of dm-verity that the command line binds, or else a list of IMA.
 fn userspace_row(boot: &Boot, held: Held<'_>, compared: Compared<'_>, kernel: Cover, files: Files) -> Covered {
-    let root = line(boot, compared).and_then(|line| line.verity_root_hash());
-    if let (Some(root), Cover::Full) = (&root, kernel) {
+    let verity = compared.and_then(|(rules, _)| rules.verity.as_ref());
+    let binding = match (line(boot, compared), verity) {
+        (Some(line), Some(verity)) => line.verity_binding(&verity.key, &verity.neutral_words),
+        _ => VerityBinding::Absent,
+    };
+    if let (VerityBinding::Bound { root }, Cover::Full) = (&binding, kernel) {
         let says = vec![Named { what: "dm-verity root hash", value: root.clone() }];
         // A pattern that takes any root hash has compared none.
         let image = hex::decode(root).ok().and_then(|root| held.images.iter().find_map(|image| image.equals(&root)));
@@ -159,6 +163,10 @@ fn userspace_row(boot: &Boot, held: Held<'_>, compared: Compared<'_>, kernel: Co
             _ => Matched::Nothing,
         };
         return Covered { says, ..covered(Component::Userspace, Cover::Full, matched) };
+    }
+    if let (Files::Nothing, Some(why)) = (files, unbound(line(boot, compared), &binding, kernel)) {
+        let partial = covered(Component::Userspace, Cover::Partial, Matched::Nothing);
+        return Covered { notes: vec![why], ..partial };
     }
     let (cover, matched, note) = match files {
         Files::Matched(count) => (
@@ -179,6 +187,27 @@ fn userspace_row(boot: &Boot, held: Held<'_>, compared: Compared<'_>, kernel: Co
         ),
     };
     Covered { notes: vec![note], ..covered(Component::Userspace, cover, matched) }
+}
+
+/// Why a root hash on the command line does not cover the userspace; `None` if there is no hash.
+fn unbound(line: Option<&CommandLine>, binding: &VerityBinding, kernel: Cover) -> Option<String> {
+    let (key, _) = line?.verity_root_hash()?;
+    Some(match binding {
+        VerityBinding::Doubtful { words, .. } => {
+            let words: Vec<String> = words.iter().map(|word| Untrusted(word).quoted()).collect();
+            format!("the command line names a dm-verity root hash, but {} may change what runs", words.join(", "))
+        }
+        VerityBinding::Absent if USR_KEYS.contains(&key) => "usrhash covers /usr, not what else is mounted".to_owned(),
+        VerityBinding::Absent => format!(
+            "the command line names a dm-verity root hash, but the policy does not say that this initrd mounts nothing \
+             else (verity_key = \"{key}\")"
+        ),
+        VerityBinding::Bound { .. } if kernel != Cover::Full => {
+            "the command line names a dm-verity root hash, but kernel and command line are compared only in part"
+                .to_owned()
+        }
+        VerityBinding::Bound { .. } => return None,
+    })
 }
 
 fn entries(count: usize) -> String {

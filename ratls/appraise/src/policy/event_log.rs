@@ -10,6 +10,7 @@ use super::document::{Entry, Section};
 use super::error::{PolicyError, PolicyProblem};
 use super::pattern::{Pattern, Values};
 use super::reference::{DigestOrigin, ORIGINS};
+use super::verity::{self, VerityRules};
 use formats::digest::Sha256Digest;
 use measure::measured_boot::registers::{Evidential, meaning};
 use measure::measured_boot::stub::SECTIONS;
@@ -39,6 +40,7 @@ pub struct EventLogRules {
     pub(crate) variables: Values,
     pub(crate) sections: BTreeMap<&'static str, Vec<MeasuredDigest>>,
     pub(crate) ima: Option<ImaRules>,
+    pub(crate) verity: Option<VerityRules>,
 }
 
 /// A digest as a register was extended with it: SHA-256 or SHA-384, whichever bank the guest quotes.
@@ -106,6 +108,8 @@ const KEYS: &[&str] = &[
     "variables",
     "uki",
     "ima",
+    "verity_key",
+    "neutral_words",
 ];
 
 /// Registers that rules speak of. PCR 15 differs from machine to machine, and PCR 10 has rules of its own.
@@ -169,6 +173,7 @@ fn rules(entry: &Entry<'_>) -> Result<EventLogRules, PolicyError> {
         grub_commands: listed(&mut table, "grub_commands", pattern)?,
         sections: sections(&mut table)?,
         ima: table.optional("ima").map(|e| ima(&e)).transpose()?,
+        verity: verity::parse(&mut table)?,
         variables: variables.clone(),
     };
     table.finish()?;

@@ -17,6 +17,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 mod tpm;
+mod verity;
 
 use std::time::Duration;
 

@@ -142,10 +142,13 @@ impl CommandLine {
         WEAKENING.iter().filter(|(key, value, _)| has(key, *value)).map(|(_, _, weakness)| *weakness).collect()
     }
 
-    /// The root hash of dm-verity that the initrd or systemd is told to enforce, in lower case.
-    pub fn verity_root_hash(&self) -> Option<String> {
-        let hash = ["roothash", "verity_roothash", "usrhash"].into_iter().find_map(|key| self.value(key))?;
-        (hash.len() >= 64 && hash.bytes().all(|b| b.is_ascii_hexdigit())).then(|| hash.to_ascii_lowercase())
+    /// The parameter that carries a root hash of dm-verity, and the hash in lower case. It is a request to the initrd:
+    /// whether it is enforced, [`CommandLine::verity_binding`] looks at.
+    pub fn verity_root_hash(&self) -> Option<(&'static str, String)> {
+        let keys = ["roothash", "verity_roothash", "usrhash"];
+        let (key, hash) = keys.into_iter().find_map(|key| Some((key, self.value(key)?)))?;
+        let is_hash = hash.len() >= 64 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+        is_hash.then(|| (key, hash.to_ascii_lowercase()))
     }
 
     /// The version in the name of the image that a loader put first: `BOOT_IMAGE=/vmlinuz-6.8.0-45-generic`.
@@ -223,7 +226,7 @@ mod tests {
     fn a_decisive_key_given_twice_has_no_value() {
         let hash = "AB".repeat(32);
         let line = CommandLine::parse(&format!("roothash={hash} console=a console=b"));
-        assert_eq!((line.repeated(), line.verity_root_hash()), (vec![], Some(hash.to_lowercase())));
+        assert_eq!((line.repeated(), line.verity_root_hash()), (vec![], Some(("roothash", hash.to_lowercase()))));
         let twice = CommandLine::parse(&format!("roothash={hash} roothash={}", "0".repeat(64)));
         assert_eq!((twice.repeated(), twice.verity_root_hash()), (vec!["roothash"], None));
         assert_eq!(CommandLine::parse("ima-policy=tcb ima_policy=x").repeated(), ["ima_policy"]);

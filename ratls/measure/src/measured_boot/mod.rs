@@ -22,6 +22,7 @@ pub mod diff;
 mod interpret;
 pub mod keys;
 mod lines;
+mod neutral;
 mod read;
 pub mod registers;
 pub mod stub;
@@ -39,6 +40,7 @@ use stub::Stub;
 
 pub use lines::LineDigests;
 pub use lines::{LineSource, MAX_CMDLINE_BYTES, MAX_LINES, MeasuredLine};
+pub use neutral::{USR_KEYS, VerityBinding};
 pub use read::ReadLog;
 
 /// Everything that a log says, as far as this version reads it.

@@ -125,7 +125,15 @@ impl Boot {
             );
             say(all, "command line", true, text);
             match line.verity_root_hash() {
-                Some(hash) => say(all, "root", true, format!("It names the dm-verity root hash {hash}.")),
+                Some((key, hash)) => {
+                    say(all, "root", true, format!("It names the dm-verity root hash {hash} ({key})."));
+                    let doubtful = line.doubtful_words(key, &[]);
+                    if !doubtful.is_empty() {
+                        let words: Vec<String> = doubtful.iter().map(|word| Untrusted(word).quoted()).collect();
+                        let text = format!("Beside that hash, these may change what runs: {}.", words.join(", "));
+                        say(all, "root", true, text);
+                    }
+                }
                 None => {
                     say(all, "root", true, "It names no dm-verity root hash: it binds no root file system.".to_owned())
                 }

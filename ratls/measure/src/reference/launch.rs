@@ -16,10 +16,10 @@ use formats::evidence::snp::Measurement;
 pub enum Userspace {
     /// Nowhere that this reference speaks of.
     Elsewhere,
-    /// In the initrd itself.
-    Initrd,
+    /// In the initrd itself, unless words of the command line make it start something else.
+    Initrd { doubtful_words: Vec<String> },
     /// In an image whose dm-verity root hash stands in the command line; the initrd mounts no other.
-    Verity { root: Sha256Digest },
+    Verity { root: Sha256Digest, doubtful_words: Vec<String> },
     /// On an encrypted disk, which the initrd opens with the owner's key and mounts as it is.
     Sealed,
 }
@@ -190,11 +190,16 @@ impl<'r> LaunchFound<'r> {
         match &self.reference.userspace {
             Userspace::Elsewhere => Err(NotCovered::NotInRecipe),
             Userspace::Sealed => Err(NotCovered::OwnerSealed),
-            Userspace::Initrd => initrd.map(|covered| self.standing(covered, vec![Part::Initrd], true)),
-            Userspace::Verity { .. } => {
+            Userspace::Initrd { doubtful_words } => {
+                // A command line that the host chooses could start anything (`rdinit=`).
+                let covered = cmdline.and(initrd)?;
+                Ok(self.standing(covered, vec![Part::Initrd], doubtful_words.is_empty()))
+            }
+            Userspace::Verity { doubtful_words, .. } => {
                 let covered = cmdline.and(initrd)?;
                 let enforced = Covered { link: LaunchLink::VerifiedByMeasured, known: covered.known };
-                Ok(Standing { in_hand: false, ..self.standing(enforced, vec![Part::Image], true) })
+                let full = doubtful_words.is_empty();
+                Ok(Standing { in_hand: false, ..self.standing(enforced, vec![Part::Image], full) })
             }
         }
     }
@@ -202,8 +207,16 @@ impl<'r> LaunchFound<'r> {
     /// The root hash that the guest's userspace is verified against, if it is.
     pub fn verity_root(&self) -> Option<&'r Sha256Digest> {
         match &self.reference.userspace {
-            Userspace::Verity { root } => Some(root),
-            Userspace::Elsewhere | Userspace::Initrd | Userspace::Sealed => None,
+            Userspace::Verity { root, .. } => Some(root),
+            Userspace::Elsewhere | Userspace::Initrd { .. } | Userspace::Sealed => None,
+        }
+    }
+
+    /// Words of the command line that may change what runs in the userspace.
+    pub fn doubtful_words(&self) -> &'r [String] {
+        match &self.reference.userspace {
+            Userspace::Verity { doubtful_words, .. } | Userspace::Initrd { doubtful_words } => doubtful_words,
+            Userspace::Elsewhere | Userspace::Sealed => &[],
         }
     }
 

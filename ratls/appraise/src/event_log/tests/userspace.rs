@@ -17,7 +17,44 @@ pub(super) fn unified() -> (Log, Vec<(&'static str, String)>) {
     rules.retain(|(key, _)| !["files", "grub_commands", "variables", "kernel_command_line"].contains(key));
     rules.push(("uki", format!("{{ \".osrel\" = {:?} }}", hex("ID=x"))));
     rules.push(("kernel_command_line", format!("{line:?}")));
+    rules.push(("verity_key", "\"roothash\"".to_owned()));
     (log, rules)
+}
+
+/// The userspace's row under the unified image's rules, with another command line and these rules about it.
+fn under_line(line: &str, verity: &[(&'static str, &str)]) -> Covered {
+    let (mut log, mut rules) = unified();
+    let at = log.position(|record| record.measured.starts_with(b"roothash="));
+    log.records[at].measured = line.as_bytes().to_vec();
+    rules.retain(|(key, _)| !["kernel_command_line", "verity_key"].contains(key));
+    rules.push(("kernel_command_line", format!("{line:?}")));
+    rules.extend(verity.iter().map(|(key, value)| (*key, (*value).to_owned())));
+    let (_, covered) = booted(&policy(&rules, &[]), &log);
+    covered[2].clone()
+}
+
+#[test]
+fn a_root_hash_covers_the_userspace_only_if_nothing_beside_it_can_change_what_runs() {
+    let hash = format!("roothash={}", "ab".repeat(32));
+    let key: &[(&'static str, &str)] = &[("verity_key", "\"roothash\"")];
+    assert_eq!(under_line(&hash, key).cover, Cover::Full);
+    // Nobody says that the initrd mounts nothing else.
+    let unsaid = under_line(&hash, &[]);
+    assert_eq!((unsaid.cover, &unsaid.matched), (Cover::Partial, &Matched::Nothing));
+    assert!(unsaid.notes[0].contains("verity_key"), "{unsaid:?}");
+    for word in
+        ["systemd.verity=no", "root=/dev/vda2", "rw", "init=/bin/sh", "rd.break", "systemd.mask=x", "never.heard.of"]
+    {
+        let row = under_line(&format!("{hash} {word}"), key);
+        assert_eq!((row.cover, &row.matched), (Cover::Partial, &Matched::Nothing), "{word}");
+        assert!(row.notes[0].contains(word), "{row:?}");
+        let named = format!("[{word:?}]");
+        let row = under_line(&format!("{hash} {word}"), &[("verity_key", "\"roothash\""), ("neutral_words", &named)]);
+        assert_eq!(row.cover, Cover::Full, "{word}");
+    }
+    let usr = under_line(&format!("usrhash={} root=/dev/vda2 rw", "ab".repeat(32)), key);
+    assert_eq!((usr.cover, &usr.matched), (Cover::Partial, &Matched::Nothing));
+    assert!(usr.notes[0].contains("/usr"), "{usr:?}");
 }
 
 #[test]

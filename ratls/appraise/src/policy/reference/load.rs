@@ -1,6 +1,7 @@
 //! From what a policy file asks for, and its files, to what a launch or a boot must come to.
 
 use super::super::error::PolicyError;
+use super::super::verity::VerityRules;
 use super::wanted::{FirmwareWanted, Item, LaunchWanted, Place, UserspaceWanted, Wanted};
 use super::{DigestReference, FileProblem, ImageReference, ReferenceFiles, References};
 use formats::digest::Sha256Digest;
@@ -8,6 +9,7 @@ use measure::launch::{
     Firmware, Ingredient, KernelHashes, MAX_FIRMWARE_BYTES, MAX_IGVM_BYTES, MAX_RECIPE_BYTES, OvmfLaunch, PagesRecipe,
     measure_igvm,
 };
+use measure::measured_boot::command_line::CommandLine;
 use measure::reference::{
     LaunchNames, LaunchReference, MAX_ENVELOPE_BYTES, Rebuilder, Rebuilders, Userspace, VerityFormat, VerityRoot,
     cmdline_value, own_build,
@@ -129,13 +131,19 @@ impl UserspaceWanted {
     fn resolve(&self, place: &Place, cmdline: Option<&str>) -> Result<Userspace, PolicyError> {
         match self {
             UserspaceWanted::Elsewhere => Ok(Userspace::Elsewhere),
-            UserspaceWanted::Initrd => Ok(Userspace::Initrd),
+            UserspaceWanted::Initrd { neutral_words } => {
+                // Of a list of pages the text of the command line is not kept; its bytes are in the digest.
+                let line = cmdline.map(CommandLine::parse);
+                let doubtful_words = line.map(|line| line.doubtful_words("", neutral_words)).unwrap_or_default();
+                Ok(Userspace::Initrd { doubtful_words })
+            }
             UserspaceWanted::Sealed => Ok(Userspace::Sealed),
-            UserspaceWanted::VerityKey(key) => {
+            UserspaceWanted::Verity(VerityRules { key, neutral_words }) => {
                 let value = cmdline_value(cmdline.unwrap_or_default(), key).map_err(|e| place.error(e))?;
                 let root = Sha256Digest::from_hex(value)
                     .map_err(|_| place.error(format!("{key}= in the command line is no root hash of 64 hex digits")))?;
-                Ok(Userspace::Verity { root })
+                let line = CommandLine::parse(cmdline.unwrap_or_default());
+                Ok(Userspace::Verity { root, doubtful_words: line.doubtful_words(key, neutral_words) })
             }
         }
     }

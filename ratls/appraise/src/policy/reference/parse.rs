@@ -2,6 +2,7 @@
 
 use super::super::document::{Entry, Section};
 use super::super::error::{PolicyError, PolicyProblem};
+use super::super::verity;
 use super::load::NoFiles;
 use super::wanted::{FirmwareWanted, Item, KernelWanted, LaunchWanted, Place, UserspaceWanted, Wanted};
 use super::{DigestOrigin, References};
@@ -46,6 +47,7 @@ const LAUNCH_KEYS: &[&str] = &[
     "guest_features",
     "userspace",
     "verity_key",
+    "neutral_words",
 ];
 
 #[derive(Clone, Copy)]
@@ -75,7 +77,7 @@ impl Kind {
     const fn keys(self) -> &'static [&'static str] {
         match self {
             Kind::Launch => LAUNCH_KEYS,
-            Kind::Pages => &["kind", "list", "userspace"],
+            Kind::Pages => &["kind", "list", "userspace", "neutral_words"],
             Kind::Igvm => &["kind", "file"],
             Kind::Digest => &["kind", "measurements", "from"],
             Kind::Verity => &["kind", "image", "superblock", "salt", "data_block_size", "hash_block_size"],
@@ -208,21 +210,23 @@ fn machines(table: &mut Section<'_>) -> Result<Machines, PolicyError> {
 }
 
 fn userspace(table: &mut Section<'_>) -> Result<UserspaceWanted, PolicyError> {
-    let initrd: fn() -> UserspaceWanted = || UserspaceWanted::Initrd;
-    let sealed: fn() -> UserspaceWanted = || UserspaceWanted::Sealed;
-    let words = [("in the initrd", initrd), ("on an encrypted disk", sealed)];
-    let said = table.optional("userspace").map(|e| e.word(&words)).transpose()?;
-    match (said, table.optional("verity_key")) {
+    let said = match table.optional("userspace") {
+        Some(entry) => Some((entry.word(&[("in the initrd", true), ("on an encrypted disk", false)])?, entry)),
+        None => None,
+    };
+    if let Some((true, _)) = said {
+        let neutral_words = verity::neutral_words(table)?;
+        return match table.optional("verity_key") {
+            None => Ok(UserspaceWanted::Initrd { neutral_words }),
+            Some(key) => Err(key.error(PolicyProblem::Conflict("the userspace is in the initrd or in an image"))),
+        };
+    }
+    match (said, verity::parse(table)?) {
         (None, None) => Ok(UserspaceWanted::Elsewhere),
-        (Some(place), None) => Ok(place()),
-        (None, Some(key)) => match key.text()? {
-            text if !text.is_empty() && !text.contains(|c: char| c == '=' || c.is_whitespace()) => {
-                Ok(UserspaceWanted::VerityKey(text.to_owned()))
-            }
-            text => Err(key.value_error(text, "the name of a parameter such as \"verity_roothash\"")),
-        },
-        (Some(_), Some(key)) => {
-            Err(key.error(PolicyProblem::Conflict("the userspace is in the initrd or in an image")))
+        (Some(_), None) => Ok(UserspaceWanted::Sealed),
+        (None, Some(rules)) => Ok(UserspaceWanted::Verity(rules)),
+        (Some((_, entry)), Some(_)) => {
+            Err(entry.error(PolicyProblem::Conflict("the userspace is on a disk or in an image under verity_key")))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a policy file asks for under `[[reference]]`, before any file of it was read.
 
 use super::super::error::{PolicyError, PolicyProblem};
+use super::super::verity::VerityRules;
 use super::DigestOrigin;
 use formats::digest::Sha256Digest;
 use formats::evidence::snp::Measurement;
@@ -65,9 +66,9 @@ pub(super) enum Item {
 #[derive(Debug, PartialEq)]
 pub(super) enum UserspaceWanted {
     Elsewhere,
-    Initrd,
+    Initrd { neutral_words: Vec<String> },
     Sealed,
-    VerityKey(String),
+    Verity(VerityRules),
 }
 
 impl Wanted {
