@@ -16,7 +16,8 @@ use ratls::wire::frame::{FrameError, FrameType, Header};
 use ratls::wire::limits::{FRAME_HEADER, MAX_IGNORED};
 use tokio::time::timeout;
 
-use crate::link::{Link, MAX_PLAIN, with_scratch};
+use crate::link::{Link, MAX_PLAIN, Sendable, with_scratch};
+use crate::tls::records::RecordError;
 
 /// How long a closer reads on, so that a reset cannot eat its CLOSE (docs/protocol.md, "Ends").
 const LINGER: Duration = Duration::from_secs(2);
@@ -54,6 +55,10 @@ impl FramingError {
         match self {
             FramingError::Frame(_) | FramingError::Body { .. } | FramingError::Unexpected { .. } => {
                 Some(Close::new(CloseCode::Protocol, self.to_string()))
+            }
+            // The link ends with an alert instead of it.
+            FramingError::Io(error) if error.get_ref().is_some_and(|inner| inner.is::<RecordError>()) => {
+                Some(Close::new(CloseCode::Protocol, ""))
             }
             FramingError::Io(_) | FramingError::Ended | FramingError::Closed(_) => None,
         }
@@ -244,11 +249,19 @@ impl<S: Link> Framed<S> {
         self.out.extend_from_slice(header);
         self.out.extend_from_slice(bytes);
         self.out.resize(self.out.len() + S::TAIL, 0);
-        self.stream.seal(&mut self.out[begin..])
+        let sealed = self.stream.seal(&mut self.out[begin..]);
+        if sealed.is_err() {
+            // What could not be sealed must not go out as it is.
+            self.out.truncate(begin);
+        }
+        sealed
     }
 
     /// Sends what was sealed.
     pub(crate) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.stream.sendable() == Sendable::Nothing {
+            (self.out, self.sent) = (Vec::new(), 0);
+        }
         while self.sent < self.out.len() {
             let n = ready!(self.stream.poll_send(cx, &self.out[self.sent..]))?;
             if n == 0 {
@@ -279,13 +292,16 @@ impl<S: Link> Framed<S> {
         self.close(&close).await;
     }
 
-    /// Says why, ends our direction, and reads on to a deadline so that the CLOSE arrives. Never fails: the connection is
-    /// over either way.
+    /// Says why, ends our direction, and reads on to a deadline so that the CLOSE arrives. On a link that broke its alert says
+    /// why, and no frame goes out beside it. Never fails: the connection is over either way.
     pub async fn close(mut self, close: &Close) {
         let _ = timeout(LINGER, async {
-            self.write(FrameType::Close, &close.encode()).await?;
+            match self.stream.sendable() {
+                Sendable::Frames => self.write(FrameType::Close, &close.encode()).await?,
+                Sendable::Ending | Sendable::Nothing => poll_fn(|cx| self.poll_drain(cx)).await?,
+            }
             poll_fn(|cx| self.stream.poll_end(cx)).await?;
-            while poll_fn(|cx| with_scratch(|scratch| self.stream.poll_open(cx, scratch))).await? > 0 {}
+            while poll_fn(|cx| with_scratch(|scratch| self.stream.poll_discard(cx, scratch))).await? > 0 {}
             io::Result::Ok(())
         })
         .await;

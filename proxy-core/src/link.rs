@@ -48,6 +48,17 @@ pub(crate) fn with_scratch<R>(step: impl FnOnce(&mut Scratch) -> R) -> R {
     result
 }
 
+/// What may still be sent on a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sendable {
+    /// Everything.
+    Frames,
+    /// What was sealed before, and the word that ends our direction and says why.
+    Ending,
+    /// Nothing: the other side has closed the connection.
+    Nothing,
+}
+
 /// A connection for frames. Records go out in the order in which they were sealed.
 pub trait Link: Unpin {
     /// What a sealed record has before and after its plaintext.
@@ -65,8 +76,17 @@ pub trait Link: Unpin {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Says that nothing more comes, after everything that was sent.
+    /// What the link still takes. A link that broke seals no more frames.
+    fn sendable(&self) -> Sendable {
+        Sendable::Frames
+    }
+
+    /// Says that nothing more comes, after everything that was sent; on a link that broke, why.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Reads once and looks at nothing, so that bytes under way do not make TCP reset what was sent. Ready with their number,
+    /// which is 0 only at the end.
+    fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<io::Result<usize>>;
 
     /// Reads once, opens in place what is whole, and notes its pieces. Ready with their length, which is 0 only at the end.
     fn poll_open(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<io::Result<usize>>;
@@ -94,6 +114,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link for S {
 
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_shutdown(cx)
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<io::Result<usize>> {
+        self.poll_open(cx, scratch)
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<io::Result<usize>> {

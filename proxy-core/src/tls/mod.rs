@@ -6,7 +6,7 @@
 //! client   the connector: step 1 and 2 of the verification order, no more
 //! inbox    what both give to rustls, one record at a time
 //! records  the connection after the handshake, without rustls: records sealed and opened in place (aead)
-//! over     the last two over bytes in memory, for fuzz targets
+//! over     the last two over bytes in memory, for tests and fuzz targets; not in a release
 //! ```
 //!
 //! Nothing in a rustls callback decides about evidence: a connection proves something only after `ratls` says so.
@@ -15,6 +15,8 @@ mod aead;
 pub mod client;
 pub mod config;
 mod inbox;
+/// In tests and under `cargo fuzz` only; no part of a release.
+#[cfg(any(test, fuzzing))]
 pub mod over;
 pub mod records;
 pub mod server;

@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::aead::{BadRecord, HEAD, Kind, Protection, Suite, TAIL};
 use super::config::Capture;
-use crate::link::{Link, MAX_PLAIN, MAX_RECORD, Scratch};
+use crate::link::{Link, MAX_PLAIN, MAX_RECORD, Scratch, Sendable};
 use crate::stack;
 
 /// A key seals no more records than this (RFC 8446 §5.5 allows 2^24.5 of AES-GCM); then KeyUpdate.
@@ -36,10 +36,20 @@ pub enum RecordError {
     Head { kind: u8, version: u16 },
     #[error("a TLS record of {0} bytes")]
     Length(usize),
+    #[error("a record does not open under its key")]
+    Sealed,
     #[error("{0}")]
-    Sealed(String),
+    Inner(String),
     #[error("a handshake message after the handshake that is not KeyUpdate")]
     Handshake,
+    #[error("a KeyUpdate of another length")]
+    KeyUpdateLength,
+    #[error("a KeyUpdate that asks {0}, neither yes nor no")]
+    KeyUpdateRequest(u8),
+    #[error("an alert of {0} bytes")]
+    AlertLength(usize),
+    #[error("the keys of this connection cannot be used any more: {0}")]
+    Keys(String),
     #[error("too many TLS records without data")]
     Fruitless,
     #[error("the other side sent the alert {0:?}")]
@@ -47,22 +57,42 @@ pub enum RecordError {
 }
 
 impl RecordError {
-    fn alert(&self) -> AlertDescription {
+    /// The alert that tells the other side (RFC 8446 §6.2). Where that side sent a fatal alert, there is nothing to tell.
+    fn alert(&self) -> Option<AlertDescription> {
         match self {
-            RecordError::Head { .. } | RecordError::Handshake | RecordError::Fruitless => {
-                AlertDescription::UnexpectedMessage
+            // §5.1 and §5.4: a type that is not due, no type, or a handshake message or alert without content.
+            RecordError::Head { .. } | RecordError::Inner(_) | RecordError::Handshake | RecordError::Fruitless => {
+                Some(AlertDescription::UnexpectedMessage)
             }
-            RecordError::Length(_) => AlertDescription::RecordOverflow,
-            RecordError::Sealed(_) => AlertDescription::BadRecordMac,
-            RecordError::Alert(_) => AlertDescription::CloseNotify,
+            // Never opened, or opened to more than 2^14 bytes and a type.
+            RecordError::Length(_) => Some(AlertDescription::RecordOverflow),
+            RecordError::Sealed => Some(AlertDescription::BadRecordMac),
+            RecordError::KeyUpdateLength | RecordError::AlertLength(1..) => Some(AlertDescription::DecodeError),
+            RecordError::AlertLength(0) => Some(AlertDescription::UnexpectedMessage),
+            RecordError::KeyUpdateRequest(_) => Some(AlertDescription::IllegalParameter),
+            RecordError::Keys(_) => Some(AlertDescription::InternalError),
+            RecordError::Alert(_) => None,
         }
     }
 }
 
 impl From<BadRecord> for RecordError {
     fn from(bad: BadRecord) -> Self {
-        RecordError::Sealed(bad.to_string())
+        match bad {
+            BadRecord::Sealed => RecordError::Sealed,
+            BadRecord::NoType | BadRecord::Type(_) => RecordError::Inner(bad.to_string()),
+            BadRecord::Secret | BadRecord::Exhausted => RecordError::Keys(bad.to_string()),
+        }
     }
+}
+
+/// What ended a connection before its time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broken {
+    /// An error that we found; the alert says which.
+    Ours(AlertDescription),
+    /// A fatal alert came.
+    Theirs,
 }
 
 /// The connection.
@@ -79,8 +109,7 @@ pub struct Records<IO> {
     fruitless: u32,
     /// close_notify or the end of TCP came.
     ended: bool,
-    /// The alert that ends our side.
-    last: AlertDescription,
+    broken: Option<Broken>,
     /// The last record, and how much of it is sent.
     ending: Option<(Vec<u8>, usize)>,
 }
@@ -130,7 +159,7 @@ impl<IO> Records<IO> {
             owes_key_update: false,
             fruitless: 0,
             ended: false,
-            last: AlertDescription::CloseNotify,
+            broken: None,
             ending: None,
         }
     }
@@ -141,9 +170,9 @@ impl<IO> Records<IO> {
 
     /// The same connection over another handle of its socket.
     pub fn over<T>(self, change: impl FnOnce(IO) -> io::Result<T>) -> io::Result<Records<T>> {
-        let Records { io, seals, opens, left, fresh, owes_key_update, fruitless, ended, last, ending } = self;
+        let Records { io, seals, opens, left, fresh, owes_key_update, fruitless, ended, broken, ending } = self;
         let io = change(io)?;
-        Ok(Records { io, seals, opens, left, fresh, owes_key_update, fruitless, ended, last, ending })
+        Ok(Records { io, seals, opens, left, fresh, owes_key_update, fruitless, ended, broken, ending })
     }
 
     /// Opens what is whole of `bytes`, and gives the length of the plaintext and of what was taken.
@@ -159,12 +188,13 @@ impl<IO> Records<IO> {
                 return Err(RecordError::Head { kind, version: u16::from_be_bytes([major, minor]) });
             }
             let length = HEAD + usize::from(u16::from_be_bytes([high, low]));
-            if !(HEAD + TAIL..=MAX_RECORD).contains(&length) {
+            if length > MAX_RECORD {
                 return Err(RecordError::Length(length));
             }
             let Some(record) = bytes.get_mut(at..at + length) else { break };
             let (kind, n) = self.opens.open(record)?;
-            if n > MAX_PLAIN {
+            // Padding does not make room: plaintext, type and padding are at most 2^14 + 1 bytes (RFC 8446 §5.4).
+            if length > HEAD + MAX_PLAIN + TAIL {
                 return Err(RecordError::Length(length));
             }
             let inner = &record[HEAD..HEAD + n];
@@ -178,18 +208,26 @@ impl<IO> Records<IO> {
                 Kind::Handshake => {
                     let asked = match inner.split_first_chunk() {
                         Some((&KEY_UPDATE, [asked @ 0..=1])) => *asked == 1,
+                        Some((&KEY_UPDATE, [other])) => return Err(RecordError::KeyUpdateRequest(*other)),
+                        // It ends its record: what follows is under the next key (RFC 8446 §5.1).
+                        Some((&KEY_UPDATE, [_, ..])) => return Err(RecordError::Handshake),
+                        Some((&[24, ..], _)) => return Err(RecordError::KeyUpdateLength),
+                        // A message in pieces is refused too: nobody cuts five bytes.
                         _ => return Err(RecordError::Handshake),
                     };
                     self.count_fruitless()?;
                     self.opens.update()?;
                     self.owes_key_update |= asked;
                 }
+                // The description decides, not the level; what nobody knows is an error too (RFC 8446 §6).
                 Kind::Alert => match inner {
-                    [_, description] if AlertDescription::from(*description) == AlertDescription::CloseNotify => {
-                        self.ended = true;
-                    }
-                    [_, description] => return Err(RecordError::Alert(AlertDescription::from(*description))),
-                    _ => return Err(RecordError::Length(length)),
+                    [_, description] => match AlertDescription::from(*description) {
+                        AlertDescription::CloseNotify => self.ended = true,
+                        // Announces a close_notify and ends nothing by itself.
+                        AlertDescription::UserCanceled => self.count_fruitless()?,
+                        other => return Err(RecordError::Alert(other)),
+                    },
+                    _ => return Err(RecordError::AlertLength(inner.len())),
                 },
             }
             at += length;
@@ -207,7 +245,10 @@ impl<IO> Records<IO> {
         out.extend_from_slice(&[0; HEAD]);
         out.extend_from_slice(plain);
         out.extend_from_slice(&[0; TAIL]);
-        self.seals.seal(kind, &mut out[begin..]).map_err(|bad| invalid(RecordError::from(bad)))
+        self.seals.seal(kind, &mut out[begin..]).map_err(|bad| {
+            out.truncate(begin);
+            invalid(RecordError::from(bad))
+        })
     }
 }
 
@@ -216,11 +257,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link for Records<IO> {
     const TAIL: usize = TAIL;
 
     fn seal(&mut self, record: &mut [u8]) -> io::Result<()> {
+        if self.broken.is_some() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         self.seals.seal(Kind::Data, record).map_err(|bad| invalid(RecordError::from(bad)))
     }
 
     fn owed(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
-        if self.owes_key_update || self.seals.sequence() >= REKEY_AFTER {
+        if self.broken.is_none() && (self.owes_key_update || self.seals.sequence() >= REKEY_AFTER) {
             self.owes_key_update = false;
             let [kind, a, b, c] = KEY_UPDATE;
             self.append(Kind::Handshake, &[kind, a, b, c, 0], out)?;
@@ -237,11 +281,23 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link for Records<IO> {
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
+    fn sendable(&self) -> Sendable {
+        match self.broken {
+            None => Sendable::Frames,
+            Some(Broken::Ours(_)) => Sendable::Ending,
+            Some(Broken::Theirs) => Sendable::Nothing,
+        }
+    }
+
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.ending.is_none() {
-            let level = if self.last == AlertDescription::CloseNotify { WARNING } else { FATAL };
             let mut record = Vec::new();
-            self.append(Kind::Alert, &[level, u8::from(self.last)], &mut record)?;
+            match self.broken {
+                None => self.append(Kind::Alert, &[WARNING, AlertDescription::CloseNotify.into()], &mut record)?,
+                Some(Broken::Ours(alert)) => self.append(Kind::Alert, &[FATAL, alert.into()], &mut record)?,
+                // Who sent a fatal alert has closed the connection (RFC 8446 §6.2).
+                Some(Broken::Theirs) => {}
+            }
             self.ending = Some((record, 0));
         }
         if let Some((record, sent)) = &mut self.ending {
@@ -253,6 +309,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link for Records<IO> {
             }
         }
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_discard(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(&mut scratch.bytes);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<io::Result<usize>> {
@@ -278,7 +340,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link for Records<IO> {
                 Err(error) => {
                     // Nothing after this is of any worth.
                     self.ended = true;
-                    self.last = error.alert();
+                    self.broken = Some(error.alert().map_or(Broken::Theirs, Broken::Ours));
                     return Poll::Ready(Err(invalid(error)));
                 }
             };
@@ -298,3 +360,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link for Records<IO> {
 fn invalid(error: RecordError) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
+
+#[cfg(test)]
+mod tests;
