@@ -211,7 +211,8 @@ fn the_document_of_aws_verifies_within_its_three_hours() {
     assert_eq!(alone.1["evidence"]["aws"]["module_id"], "i-01cfb383223e42522-tpm0000000000000000");
     assert_eq!(alone.1["evidence"]["tpm"]["proof"], "document");
     assert_eq!(alone.1["evidence"]["tpm"]["pcrs"], fixture["pcrs"]["sha384"]);
-    refused("a second early", &run("2026-02-03T10:11:58Z", &strs(&args)), "N_VALIDITY");
+    authentic("a clock a minute slow", &run("2026-02-03T10:10:59Z", &strs(&args)));
+    refused("a second more", &run("2026-02-03T10:10:58Z", &strs(&args)), "N_VALIDITY");
     refused("a second late", &run("2026-02-03T13:12:03Z", &strs(&args)), "N_VALIDITY");
     args.extend(quote_args(&dir, &fixture));
     authentic("with its quote", &run(inside, &strs(&args)));

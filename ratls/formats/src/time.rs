@@ -16,6 +16,10 @@ pub struct TimeError {
 /// The date of this release, 2026-11-23. No correct clock shows an earlier time; raised with each release.
 pub const RELEASE_DATE: UnixTime = UnixTime(1_795_392_000);
 
+/// How far the clock here may be behind that of an issuer. AWS issues the certificate of a NitroTPM document when the
+/// document is asked for and does not backdate it, so a clock that is a few seconds slow would refuse every fresh document.
+pub const CLOCK_LEEWAY_SECS: i64 = 60;
+
 /// The clock is wrong for certain: certificates that have long expired would pass for valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the system clock shows {seen}, which is before this program was released ({RELEASE_DATE}); set the clock")]
@@ -34,6 +38,13 @@ impl UnixTime {
     }
     pub const fn as_secs(self) -> i64 {
         self.0
+    }
+    /// Whether what is stamped with this time counts at `now`, by a clock that may be up to [`CLOCK_LEEWAY_SECS`] slow.
+    ///
+    /// Only for beginnings. An end has no leeway: an issuer who says until when something holds means it, and a minute more
+    /// would be a minute in which a revocation is not yet seen.
+    pub const fn has_begun(self, now: UnixTime) -> bool {
+        self.0 <= now.0.saturating_add(CLOCK_LEEWAY_SECS)
     }
     pub fn parse_rfc3339(text: &str) -> Result<Self, TimeError> {
         OffsetDateTime::parse(text, &Rfc3339)
@@ -61,6 +72,14 @@ impl serde::Serialize for UnixTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_begins_within_the_leeway_has_begun_and_nothing_later_has() {
+        let now = UnixTime::from_secs(1_800_000_000);
+        let begun = |ahead| UnixTime::from_secs(now.as_secs() + ahead).has_begun(now);
+        assert_eq!([-1, 0, CLOCK_LEEWAY_SECS, CLOCK_LEEWAY_SECS + 1].map(begun), [true, true, true, false]);
+        assert!(UnixTime::from_secs(i64::MAX).has_begun(UnixTime::from_secs(i64::MAX)));
+    }
 
     #[test]
     fn proto_p2_a_clock_before_the_release_is_refused() {

@@ -4,7 +4,7 @@ use crate::guest::{MILAN, NOW, Seen, after, certificate, forged, good, roots, se
 use ratls::appraise::Severity;
 use ratls::binding::binder;
 use ratls::tcb::Product;
-use ratls::time::UnixTime;
+use ratls::time::{CLOCK_LEEWAY_SECS, UnixTime};
 use ratls::wire::attest::media;
 use simulator::{Authority, Config, Validity, Vek};
 
@@ -123,13 +123,15 @@ fn plat_n22_a_missing_list_is_shown_and_refused_where_it_is_required() {
 
 #[test]
 fn plat_n22_refuses_a_stale_list_and_one_of_the_future() {
-    for offset in [-3601, 1] {
+    for offset in [-3601, CLOCK_LEEWAY_SECS + 1] {
         let (this_update, next_update) = one_hour(offset);
         let case = after(|case| staple(case, Some(MILAN.crl(&[], this_update, next_update))));
         case.judge().refused_for("E_CRL");
     }
-    let (this_update, next_update) = one_hour(-1800);
-    after(|case| staple(case, Some(MILAN.crl(&[], this_update, next_update)))).judge().accepted();
+    for offset in [-3600, -1800, CLOCK_LEEWAY_SECS] {
+        let (this_update, next_update) = one_hour(offset);
+        after(|case| staple(case, Some(MILAN.crl(&[], this_update, next_update)))).judge().accepted();
+    }
 }
 
 #[test]

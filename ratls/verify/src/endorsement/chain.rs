@@ -286,7 +286,7 @@ fn deeper(known: ChainError, new: ChainError) -> ChainError {
 }
 
 fn valid_at(now: UnixTime, subject: &str, not_before: UnixTime, not_after: UnixTime) -> Result<(), ChainError> {
-    if now < not_before || now > not_after {
+    if !not_before.has_begun(now) || now > not_after {
         return Err(ChainError::Validity { subject: subject.to_owned(), not_before, not_after, now });
     }
     Ok(())

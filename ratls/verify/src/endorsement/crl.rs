@@ -170,7 +170,7 @@ impl<'a> Crl<'a> {
         let this_update = UnixTime::from_secs(self.list.last_update().timestamp());
         let Some(next_update) = self.list.next_update() else { return Err(CrlError::NoNextUpdate { issuer }) };
         let next_update = UnixTime::from_secs(next_update.timestamp());
-        if now < this_update || now > next_update {
+        if !this_update.has_begun(now) || now > next_update {
             return Err(CrlError::Stale { issuer, this_update, next_update, now });
         }
         Ok(next_update)

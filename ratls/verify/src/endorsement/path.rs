@@ -258,7 +258,7 @@ impl Search<'_, '_> {
 
     fn valid(&self, subject: &str, not_before: UnixTime, not_after: UnixTime) -> Result<(), PathError> {
         let now = self.now;
-        if now < not_before || now > not_after {
+        if !not_before.has_begun(now) || now > not_after {
             return Err(PathError::Validity { subject: subject.to_owned(), not_before, not_after, now });
         }
         Ok(())
