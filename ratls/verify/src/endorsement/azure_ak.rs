@@ -22,7 +22,8 @@ const GLOBAL_CA_03: &[u8] = include_bytes!("roots/azure-vtpm-ca-03.der");
 const AIK_CERTIFICATE: &[u8] = &[0x67, 0x81, 0x05, 0x08, 0x03];
 const AIK_CERTIFICATE_TEXT: &str = "2.23.133.8.3";
 
-const DOMAIN: &str = ".Azure.windows.net";
+/// Ends of the subject: since 2025, and from 2023 to 2025. Evidence that was kept from then verifies at its date.
+const DOMAINS: [&str; 2] = [".Azure.windows.net", ".Azure.Microsoft"];
 const CONFIDENTIAL: &str = "ConfidentialVM";
 const TRUSTED_LAUNCH: &str = "TrustedVM";
 
@@ -30,7 +31,7 @@ const KIND: Kind = Kind {
     provider: "Azure",
     rules: Rules { place: Place::AzureVtpm, use_of_cas: Some((AIK_CERTIFICATE, AIK_CERTIFICATE_TEXT)) },
     critical: &[],
-    is_leaf: |certificate| certificate.subject_cn().ends_with(DOMAIN),
+    is_leaf: |certificate| without_domain(certificate.subject_cn()).is_some(),
     read,
 };
 
@@ -74,10 +75,14 @@ fn read(leaf: &Certificate<'_>) -> Result<AkIdentity, AkError> {
     Ok(AkIdentity::Azure(AzureVm { id }))
 }
 
-/// `<12 hex>.ConfidentialVM.Azure.windows.net`, exactly.
+fn without_domain(name: &str) -> Option<&str> {
+    DOMAINS.iter().find_map(|domain| name.strip_suffix(domain))
+}
+
+/// `<12 hex>.ConfidentialVM` and one of the domains, exactly.
 fn vm_id(name: &str) -> Result<String, AkError> {
     let other = || AkError::Subject { seen: name.to_owned() };
-    let (id, kind) = name.strip_suffix(DOMAIN).and_then(|host| host.split_once('.')).ok_or_else(other)?;
+    let (id, kind) = without_domain(name).and_then(|host| host.split_once('.')).ok_or_else(other)?;
     if id.len() != 12 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
         return Err(other());
     }
@@ -104,7 +109,11 @@ mod tests {
     #[test]
     fn plat_n33_only_the_subject_of_a_confidential_vm_will_do() {
         assert_eq!(vm_id("5dc2ba9ad190.ConfidentialVM.Azure.windows.net").as_deref(), Ok("5dc2ba9ad190"));
-        assert!(matches!(vm_id("5dc2ba9ad190.TrustedVM.Azure.windows.net"), Err(AkError::TrustedLaunch { .. })));
+        assert_eq!(vm_id("5DC2BA9AD190.ConfidentialVM.Azure.Microsoft").as_deref(), Ok("5dc2ba9ad190"));
+        for domain in DOMAINS {
+            let trusted_launch = vm_id(&format!("5dc2ba9ad190.TrustedVM{domain}"));
+            assert!(matches!(trusted_launch, Err(AkError::TrustedLaunch { .. })), "{domain}");
+        }
         for other in [
             "5dc2ba9ad19.ConfidentialVM.Azure.windows.net",
             "5dc2ba9ad190a.ConfidentialVM.Azure.windows.net",
@@ -113,6 +122,10 @@ mod tests {
             "5dc2ba9ad190.ConfidentialVM.x.Azure.windows.net",
             "5dc2ba9ad190.confidentialvm.Azure.windows.net",
             "5dc2ba9ad190.ConfidentialVM.Azure.windows.net.example",
+            "5dc2ba9ad190.ConfidentialVM.Azure.Microsoft.example",
+            "5dc2ba9ad190.ConfidentialVM.Azure.Microsoft.Azure.windows.net",
+            "5dc2ba9ad190.ConfidentialVMxAzure.Microsoft",
+            "5dc2ba9ad190.ConfidentialVM.Azure.microsoft",
             ".Azure.windows.net",
             "",
         ] {
