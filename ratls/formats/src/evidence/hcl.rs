@@ -54,6 +54,8 @@ pub struct Claims {
 #[serde(rename_all = "kebab-case")]
 pub struct Configuration {
     pub console_enabled: Option<bool>,
+    /// Whether the serial console takes input as well; newer paravisors say so.
+    pub interactive_console_enabled: Option<bool>,
     pub secure_boot: Option<bool>,
     pub tpm_enabled: Option<bool>,
     /// False: the TPM's seeds, and its keys with them, live until the next boot.
@@ -207,6 +209,7 @@ impl Configuration {
     fn unsaid() -> Self {
         Configuration {
             console_enabled: None,
+            interactive_console_enabled: None,
             secure_boot: None,
             tpm_enabled: None,
             tpm_persisted: None,
@@ -240,6 +243,7 @@ fn configuration(json: &Json) -> Result<Configuration, HclError> {
     };
     Ok(Configuration {
         console_enabled: flag("console-enabled")?,
+        interactive_console_enabled: flag("interactive-console-enabled")?,
         secure_boot: flag("secure-boot")?,
         tpm_enabled: flag("tpm-enabled")?,
         tpm_persisted: flag("tpm-persisted")?,

@@ -26,9 +26,18 @@ pub enum PemError {
     TooMany,
 }
 
-/// The certificates in a file: one in DER, or any number up to eight in PEM. Their contents are not looked at.
+/// The certificates in a file: in DER, one after the other, or in PEM; up to eight. What pads a certificate that was read from a
+/// TPM's NV index is cut off, in PEM too. Their contents are not looked at.
 pub fn certificates(file: &[u8]) -> Result<Vec<Vec<u8>>, PemError> {
-    blocks(file, "CERTIFICATE")
+    let found = blocks(file, "CERTIFICATE")?;
+    let mut certificates = Vec::new();
+    for bytes in found {
+        match elements(&bytes) {
+            Some(elements) => certificates.extend(elements.into_iter().map(<[u8]>::to_vec)),
+            None => certificates.push(bytes), // whoever parses it says what is wrong
+        }
+    }
+    if certificates.len() > MAX_CERTIFICATES { Err(PemError::TooMany) } else { Ok(certificates) }
 }
 
 /// The revocation lists in a file, likewise.
@@ -75,9 +84,22 @@ pub fn key(file: &[u8]) -> Result<KeyFile, PemError> {
 fn unpadded(file: &[u8]) -> Option<&[u8]> {
     let mut reader = Reader::new(file);
     let element = der::element(&mut reader, der::SEQUENCE).ok()?;
-    let padding = reader.remaining();
-    let pads = |byte: u8| padding.iter().all(|b| *b == byte);
-    (pads(0) || pads(0xFF)).then_some(element.raw)
+    is_padding(reader.remaining()).then_some(element.raw)
+}
+
+/// One element after the other, if nothing but padding follows the last.
+fn elements(bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let (mut rest, mut found) = (bytes, Vec::new());
+    while found.is_empty() || !is_padding(rest) {
+        let element = der::element(&mut Reader::new(rest), der::SEQUENCE).ok()?.raw;
+        rest = rest.get(element.len()..)?;
+        found.push(element);
+    }
+    Some(found)
+}
+
+fn is_padding(bytes: &[u8]) -> bool {
+    [0, 0xFF].iter().any(|pad| bytes.iter().all(|byte| byte == pad))
 }
 
 fn blocks(file: &[u8], wanted: &'static str) -> Result<Vec<Vec<u8>>, PemError> {
@@ -112,6 +134,26 @@ mod tests {
         assert_eq!(certificates(&[0x30, 0]), Ok(vec![vec![0x30, 0]]));
         assert_eq!(certificates(BLOCK.repeat(2).as_bytes()), Ok(vec![vec![0x30, 0]; 2]));
         assert_eq!(certificates(format!("a title\n{BLOCK}").as_bytes()), Ok(vec![vec![0x30, 0]]));
+    }
+
+    #[test]
+    fn what_pads_a_certificate_of_an_nv_index_is_cut_off_in_der_and_in_pem() {
+        let one = vec![0x30, 1, 7];
+        for pad in [0, 0xFF] {
+            let padded = [&one[..], &[pad; 40]].concat();
+            assert_eq!(certificates(&padded), Ok(vec![one.clone()]), "{pad}");
+            let text = pem_of(&padded);
+            assert_eq!(certificates(text.as_bytes()), Ok(vec![one.clone()]), "{pad}");
+        }
+        assert_eq!(certificates(&one.repeat(2)), Ok(vec![one.clone(); 2]), "one after the other");
+        assert_eq!(certificates(&one.repeat(9)), Err(PemError::TooMany));
+        let odd = [&one[..], &[0, 0xFF]].concat();
+        assert_eq!(certificates(&odd), Ok(vec![odd.clone()]), "left as it is, for the parser to refuse");
+    }
+
+    fn pem_of(der: &[u8]) -> String {
+        let text = data_encoding::BASE64.encode(der);
+        format!("-----BEGIN CERTIFICATE-----\n{text}\n-----END CERTIFICATE-----\n")
     }
 
     #[test]
