@@ -405,7 +405,7 @@ fn an_endorsement_below_the_named_root_verifies_and_one_change_refuses() {
     assert!(verify_gce_endorsement(&endorsement, &simulator, now()).unwrap().simulated());
 
     let id = |bytes: &[u8], anchors: &TrustAnchors, at| verify_gce_endorsement(bytes, anchors, at).unwrap_err().id();
-    assert_eq!(id(&endorsement, &TrustAnchors::amd(), now()), "G_ROOT", "no root is built in");
+    assert_eq!(id(&endorsement, &TrustAnchors::amd(), now()), "G_ROOT", "the built-in root is Google's");
     assert_eq!(id(&endorsement, &anchors, UnixTime::from_secs(now().as_secs() + 25 * 86_400)), "G_VALIDITY");
     assert_eq!(id(&f.endorse(&f.golden, "20"), &anchors, now()), "G_SIG", "another salt");
     let other = firmware("firmware-other", SIGNER);

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ratls::endorsement::pem::{self, KeyFile, PemError};
+use ratls::endorsement::table::{CertificateTable, TableItem};
 use ratls::evidence::svsm::Nonce;
 use ratls::evidence::tpm::{Bank, PcrValues, Public, Quoted};
 use ratls::findings::{Check, ClaimsCheck, EndorsementCheck, QuoteCheck};
@@ -11,6 +12,33 @@ use serde_json::{Map, Value};
 
 use super::input::{self, ReadFileError};
 use super::verify::VerifyArgs;
+
+/// Bytes in hex, of a flag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenNonce(pub(super) Vec<u8>);
+
+/// 64 bytes in hex, of a flag; fewer are filled up with zeros, as the tools that ask for reports do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenReportData(pub(super) [u8; 64]);
+
+const MAX_NONCE: usize = 64;
+
+pub(super) fn nonce(text: &str) -> Result<GivenNonce, String> {
+    let bytes = hex::decode(text.strip_prefix("0x").unwrap_or(text)).map_err(|_| "wanted hex digits, two for each byte")?;
+    match bytes.len() {
+        1..=MAX_NONCE => Ok(GivenNonce(bytes)),
+        seen => Err(format!("{seen} bytes; wanted 1 to {MAX_NONCE}")),
+    }
+}
+
+pub(super) fn report_data(text: &str) -> Result<GivenReportData, String> {
+    let GivenNonce(bytes) = nonce(text)?;
+    let mut filled = [0; MAX_NONCE];
+    for (place, byte) in filled.iter_mut().zip(bytes) {
+        *place = byte;
+    }
+    Ok(GivenReportData(filled))
+}
 
 /// More than any report, blob, quote or key; the parsers say what was wrong with a length.
 const MAX_PIECE_BYTES: usize = 64 * 1024;
@@ -62,6 +90,8 @@ pub(super) struct Pieces {
     hcl: Option<Vec<u8>>,
     manifest: Option<Vec<u8>>,
     nonce: Option<Nonce>,
+    report_data: Option<[u8; 64]>,
+    quote_nonce: Option<Vec<u8>>,
     nitro: Option<Vec<u8>>,
     quote: Option<(Vec<u8>, Vec<u8>)>,
     pcrs: Option<PcrValues>,
@@ -97,12 +127,16 @@ impl Pieces {
             event_log: piece(&args.event_log, MAX_EVENT_LOG_BYTES)?,
             ima_log: piece(&args.ima_log, MAX_IMA_LOG_BYTES)?,
             endorsement: piece(&args.firmware_endorsement, MAX_PIECE_BYTES)?,
+            report_data: args.report_data.as_ref().map(|given| given.0),
+            quote_nonce: args.nonce.as_ref().map(|given| given.0.clone()),
             ..Pieces::default()
         };
         for path in &args.cert {
             let file = input::read(path, MAX_CERTIFICATE_FILE_BYTES)?;
-            let found = pem::certificates(&file).map_err(PieceProblem::Pem).map_err(failed("--cert", path))?;
-            pieces.certificates.extend(found);
+            if !pieces.add_table(&file) {
+                let found = pem::certificates(&file).map_err(PieceProblem::Pem).map_err(failed("--cert", path))?;
+                pieces.certificates.extend(found);
+            }
         }
         for path in &args.crl {
             let file = input::read(path, MAX_CRL_FILE_BYTES)?;
@@ -127,11 +161,26 @@ impl Pieces {
         Ok(pieces)
     }
 
+    /// Takes what is in the certificate table of an extended report (`auxblob`), as tools save it; whether the file is one.
+    fn add_table(&mut self, file: &[u8]) -> bool {
+        let items = [TableItem::Vcek, TableItem::Vlek, TableItem::Ask, TableItem::Ark];
+        let Ok(table) = CertificateTable::parse(file) else { return false };
+        let found: Vec<&[u8]> = items.into_iter().filter_map(|item| table.get(item)).collect();
+        self.certificates.extend(found.iter().map(|der| der.to_vec()));
+        self.crls.extend(table.get(TableItem::Crl).map(<[u8]>::to_vec));
+        if self.endorsement.is_none() {
+            self.endorsement = table.get(TableItem::LaunchEndorsement).map(<[u8]>::to_vec);
+        }
+        !found.is_empty()
+    }
+
     pub(super) fn files(&self) -> Files<'_> {
         Files {
             report: self.report.as_deref(),
             hcl: self.hcl.as_deref(),
             svsm: self.manifest.as_deref().zip(self.nonce).map(|(manifest, nonce)| SvsmFiles { manifest, nonce }),
+            report_data: self.report_data,
+            nonce: self.quote_nonce.clone(),
             nitro: self.nitro.as_deref(),
             quote: self.quote.as_ref().map(|(attest, signature)| QuoteFiles { attest, signature }),
             pcrs: self.pcrs.clone(),

@@ -1,8 +1,8 @@
 //! `evident-client verify`: evidence in files, verified again and appraised.
 //!
 //! It contacts nothing. What it can prove ends at what was signed: a file says nothing of who is on the other end of a
-//! connection, so the report's REPORT_DATA is shown and compared with nothing, except in a bundle, which holds the
-//! connection's own values.
+//! connection, so the report's REPORT_DATA is shown and compared with nothing but what `--report-data` says, except in a bundle,
+//! which holds the connection's own values.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ use ratls::time::UnixTime;
 use ratls::verify::{Channel, ReportRefusal, VerifyError, verify_bundle, verify_files};
 
 use super::input::{self, ReadFileError};
-use super::pieces::{Pieces, Refused};
+use super::pieces::{self, GivenNonce, GivenReportData, Pieces, Refused};
 use super::policy::{self, LoadedPolicy};
 use super::{EXIT_UNREADABLE, Output, inspect_view};
 
@@ -27,6 +27,7 @@ use super::{EXIT_UNREADABLE, Output, inspect_view};
 #[command(group = clap::ArgGroup::new("pieces").multiple(true).conflicts_with("bundle").args(
     ["snp_report", "hcl", "quote", "ak", "event_log", "ima_log", "nitro_document", "svsm_manifest", "firmware_endorsement"],
 ))]
+#[command(group = clap::ArgGroup::new("answers").multiple(true).args(["quote", "nitro_document"]))]
 #[command(group = clap::ArgGroup::new("evidence").required(true).multiple(true).args(
     ["bundle", "snp_report", "hcl", "quote", "ak", "event_log", "ima_log", "nitro_document", "firmware_endorsement"],
 ))]
@@ -49,8 +50,14 @@ pub struct VerifyArgs {
     /// An SNP report, the 1184 bytes that the firmware signed
     #[arg(long, value_name = "FILE")]
     pub snp_report: Option<PathBuf>,
-    /// Certificates of its key and of their issuer, and those of a vTPM's key; DER or PEM, in any order; roots among them are
-    /// ignored
+    /// What the report must be over, in hex: REPORT_DATA, or of a paravisor's blob the data that the guest gave; filled up with zeros
+    #[arg(long, value_name = "HEX", value_parser = pieces::report_data, conflicts_with = "bundle")]
+    pub report_data: Option<GivenReportData>,
+    /// What the quote must answer (extraData), in hex; without a quote, the nonce of the NitroTPM document
+    #[arg(long, value_name = "HEX", value_parser = pieces::nonce, conflicts_with = "bundle", requires = "answers")]
+    pub nonce: Option<GivenNonce>,
+    /// Certificates of its key and of their issuer, and those of a vTPM's key; DER or PEM, in any order, or the certificate
+    /// table of an extended report (auxblob); roots among them are not used
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with = "bundle")]
     pub cert: Vec<PathBuf>,
     /// Revocation lists, DER or PEM
@@ -86,7 +93,7 @@ pub struct VerifyArgs {
     /// The 64 bytes that the SVSM was asked with
     #[arg(long, value_name = "FILE", requires = "svsm_manifest")]
     pub svsm_nonce: Option<PathBuf>,
-    /// Google's endorsement of its firmware (VMLaunchEndorsement); the policy names the root
+    /// Google's endorsement of its firmware (VMLaunchEndorsement), below Google's root or the one that the policy names
     #[arg(long, value_name = "FILE")]
     pub firmware_endorsement: Option<PathBuf>,
 }
@@ -162,16 +169,16 @@ fn judge_pieces(
     now: UnixTime,
 ) -> Result<AttestationResult, VerifyFilesError> {
     let refused = |finding| AttestationResult::refusal(finding, Channel::None, profile(args), now);
-    let pieces = match Pieces::read(args) {
-        Ok(pieces) => pieces,
+    let read = match Pieces::read(args) {
+        Ok(read) => read,
         Err(Refused::Read(error)) => return Err(error.into()),
         Err(Refused::Piece(error)) => return Ok(refused(Finding::of_verification(error.check(), &error))),
     };
     // Where the pieces do not tell their platform, a policy for one alone does.
     let wanted = policy.and_then(AppraisalPolicy::only).map(ProfilePolicy::profile);
-    Ok(match verify_files(&pieces.files(), wanted, anchors, now) {
+    Ok(match verify_files(&read.files(), wanted, anchors, now) {
         Ok(verified) => appraise_files(policy, verified),
-        Err(error) => refused(explain(&error, pieces.report())),
+        Err(error) => refused(explain(&error, read.report())),
     })
 }
 

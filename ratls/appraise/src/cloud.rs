@@ -3,13 +3,13 @@
 use super::judge::Judge;
 use super::snp::one_of;
 use crate::policy::{AwsRules, AzureRules, EndorsementRules, GcpRules, Need, Permission, ProfilePolicy};
-use findings::{AzureCheck, GoogleCheck, NitroCheck, Severity, TpmCheck};
+use findings::{AzureCheck, Finding, GoogleCheck, NitroCheck, Severity, TpmCheck};
 use formats::binding::Profile;
 use formats::evidence::hcl::Claims;
 use formats::evidence::tpm::{Bank, PcrValue};
 use formats::time::UnixTime;
 use verify::endorsement::{AkIdentity, GceInstance};
-use verify::{VerifiedEvidence, VerifiedTpm};
+use verify::{VerifiedEvidence, VerifiedParts, VerifiedTpm};
 
 /// PCR 0 of SHA-256 on Google's machines under SEV-SNP, by version of the firmware's name. It says that the
 /// firmware took its machine for one with SEV-SNP, and nothing of the firmware's bytes.
@@ -22,6 +22,17 @@ const GCE_PCR0_SNP: [(&str, [u8; 32]); 2] = [
 pub(super) fn always(judge: &mut Judge<'_>, evidence: &VerifiedEvidence) {
     if let Some(claims) = evidence.hcl() {
         paravisor(judge, claims);
+    }
+    if !judge.policy().is_some_and(|policy| asks_for_endorsement(policy, evidence)) {
+        unused_endorsement(judge, evidence.parts());
+    }
+}
+
+/// An endorsement that cannot be judged, or is not Google's, counts for nothing, and the report is what it was without. Where the
+/// policy asks for one, [`failures`] refuses with the same reason.
+pub(super) fn unused_endorsement(judge: &mut Judge<'_>, parts: &VerifiedParts) {
+    if let Some(refusal) = parts.refused_endorsement() {
+        judge.warn_of_verification(refusal.check(), refusal);
     }
 }
 
@@ -57,11 +68,14 @@ fn paravisor(judge: &mut Judge<'_>, claims: &Claims) {
     if configuration.tpm_enabled == Some(false) {
         judge.grave(AzureCheck::Tpm, "false");
     }
-    if configuration.console_enabled != Some(false) {
+    let interactive = configuration.interactive_console_enabled == Some(true);
+    if configuration.console_enabled != Some(false) || interactive {
         let allowed = judge.policy().is_some_and(allows_console);
         if !allowed {
             let severity = if judge.policy().is_some() { Severity::Fatal } else { Severity::Warning };
-            let seen = said(configuration.console_enabled);
+            let console = said(configuration.console_enabled);
+            let seen =
+                if interactive { format!("{console}, interactive-console-enabled true") } else { console.to_owned() };
             judge.add(AzureCheck::Console, severity, seen);
         }
     }
@@ -155,7 +169,7 @@ pub(super) fn asks_for_endorsement(policy: &ProfilePolicy, evidence: &VerifiedEv
 }
 
 /// Google's word that this launch digest is that of a firmware which the policy accepts, in words; `None` where it is not given. The
-/// root is one that the policy names: no fingerprint of Google's is published.
+/// root is the one that the policy names.
 pub(super) fn endorsed(policy: &ProfilePolicy, evidence: &VerifiedEvidence) -> Option<String> {
     let rules = endorsement_rules(policy, evidence)?;
     let svn = evidence.parts().gce_endorsement()?.endorsement().snp()?.svn();
@@ -186,6 +200,10 @@ struct Failure {
 
 fn failures(rules: &EndorsementRules, evidence: &VerifiedEvidence) -> Vec<Failure> {
     let measurement = evidence.report().report().measurement();
+    if let Some(refusal) = evidence.parts().refused_endorsement() {
+        let told = Finding::of_verification(refusal.check(), refusal);
+        return vec![Failure { check: refusal.check(), seen: told.seen().to_owned(), wanted: told.wanted().to_owned() }];
+    }
     let Some(verified) = evidence.parts().gce_endorsement() else {
         return vec![Failure {
             check: GoogleCheck::Missing,

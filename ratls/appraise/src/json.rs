@@ -6,6 +6,7 @@ use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::event_log;
+use super::files;
 use super::platform_json;
 use super::result::AttestationResult;
 use super::tables;
@@ -34,6 +35,10 @@ impl Serialize for AttestationResult {
         map.serialize_entry("findings", &self.findings)?;
         let shown = self.pieces().map_or_else(|| evidence(self.evidence()), platform_json::pieces);
         map.serialize_entry("evidence", &shown)?;
+        let accounts = self.accounts();
+        if !accounts.is_empty() {
+            map.serialize_entry("pieces", &files::to_json(accounts))?;
+        }
         if let Some(boot) = self.booted() {
             map.serialize_entry("booted", &event_log::to_json(&boot))?;
         }

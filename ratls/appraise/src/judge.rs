@@ -40,6 +40,13 @@ impl<'p> Judge<'p> {
         self.add(check, Severity::Fatal, seen)
     }
 
+    /// Adds what verification found wrong with a piece on which nothing rests.
+    pub(super) fn warn_of_verification(&mut self, check: impl Into<Check>, error: &(dyn std::error::Error + 'static)) {
+        let check = check.into();
+        let seen = Finding::of_verification(check, error).seen().to_owned();
+        self.add(check, Severity::Warning, seen);
+    }
+
     /// Refuses a live connection always, and a file as soon as a policy is asked. A file without a policy is only
     /// described: there the finding holds every level down.
     pub(super) fn grave(&mut self, check: impl Into<Check>, seen: impl ToString) -> &mut Finding {

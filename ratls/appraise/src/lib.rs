@@ -9,6 +9,7 @@
 //! event_log  what was booted, by log and registers   --|
 //! identity   the identity rule                       --'
 //! claims     evidence and references --> levels --> tables --> demand: what the policy asks of them
+//! files      what became of each file that was given
 //! strip, text, json, html    the same for a terminal, for programs, for a browser
 //! ```
 //!
@@ -20,6 +21,7 @@ mod claims;
 mod cloud;
 mod demand;
 mod event_log;
+mod files;
 mod guest;
 pub mod html;
 mod identity;
@@ -63,6 +65,7 @@ pub fn appraise(file: Option<&AppraisalPolicy>, evidence: VerifiedEvidence) -> A
     snp::always(&mut judge, evidence.report());
     tpm::always(&mut judge, &evidence);
     cloud::always(&mut judge, &evidence);
+    files::accounts(&mut judge, evidence.accounts());
     if let (Some(file), None) = (file, policy) {
         guest::unlisted(&mut judge, &file.profiles(), evidence.profile());
     }
@@ -113,6 +116,12 @@ fn appraise_pieces(file: Option<&AppraisalPolicy>, pieces: VerifiedPieces) -> At
     let mut judge = Judge::new(file.is_some(), policy, Channel::None);
     guest::of_files(&mut judge, pieces.simulated());
     tpm::alone(&mut judge, &pieces);
+    cloud::unused_endorsement(&mut judge, pieces.parts());
+    files::accounts(&mut judge, pieces.accounts());
+    // Levels need a guest; what the signed registers say of a log holds without one.
+    let rules = policy.and_then(ProfilePolicy::event_log);
+    let held = event_log::Held { files: None, images: &[], rebuilds: &[] };
+    let _ = event_log::appraise(&mut judge, rules, held, event_log::records_of(pieces.tpm(), pieces.parts()));
     if let (Some(policy), Some(tpm)) = (policy, pieces.tpm()) {
         tpm::registers(&mut judge, policy, tpm);
     }

@@ -9,12 +9,11 @@ use verify::{VerifiedEvidence, VerifiedParts, VerifiedPieces, VerifiedTpm};
 
 /// Adds what there is; nothing stands for what there is not.
 pub(super) fn add(shown: &mut Map<String, Value>, evidence: &VerifiedEvidence) {
-    let certificate = evidence.tpm().and_then(|tpm| tpm.proof().certificate());
     if let Some(tpm) = evidence.tpm() {
         add_tpm(shown, tpm);
     }
     if let Some(claims) = evidence.hcl() {
-        shown.insert("azure".to_owned(), azure(claims, certificate));
+        shown.insert("azure".to_owned(), azure(claims, evidence.named_ak()));
     }
     if let Some(manifest) = evidence.svsm() {
         shown.insert("svsm".to_owned(), json!({"ek_name": manifest.ek().name().to_string()}));
@@ -154,6 +153,7 @@ fn azure(claims: &Claims, certificate: Option<&VerifiedAk>) -> Value {
         "vm_unique_id": configuration.vm_unique_id,
         "secure_boot": configuration.secure_boot,
         "console_enabled": configuration.console_enabled,
+        "interactive_console_enabled": configuration.interactive_console_enabled,
         "tpm_enabled": configuration.tpm_enabled,
         "tpm_persisted": configuration.tpm_persisted,
         "current_time": configuration.current_time,
@@ -166,7 +166,12 @@ fn gce_endorsement(verified: &VerifiedGceEndorsement) -> Value {
     let snp = endorsement.snp().map(|snp| {
         let measurements: Map<_, _> =
             snp.measurements().iter().map(|(vmsas, digest)| (vmsas.to_string(), json!(digest))).collect();
-        json!({"svn": snp.svn(), "policy": snp.policy(), "measurements": measurements})
+        json!({
+            "svn": snp.svn(),
+            "policy": snp.policy(),
+            "measurements": measurements,
+            "svsm_measurement": snp.svsm_measurement(),
+        })
     });
     json!({
         "firmware_sha384": endorsement.firmware(),

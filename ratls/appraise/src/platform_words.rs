@@ -1,7 +1,8 @@
 //! The vTPM and the machine in a line each, for people: where it is, whose word it is, and which machine of the cloud that makes it.
 
 use verify::endorsement::AkIdentity;
-use verify::{AkProof, TpmKind, VerifiedEvidence, VerifiedTpm};
+use formats::evidence::snp::Measurement;
+use verify::{AkProof, TpmKind, VerifiedEvidence, VerifiedParts, VerifiedTpm};
 
 pub(super) fn vtpm(tpm: &VerifiedTpm) -> String {
     let place = match tpm.kind() {
@@ -43,10 +44,28 @@ pub(super) fn machine(evidence: &VerifiedEvidence) -> Vec<(&'static str, String)
             None => "not said",
         };
         let (boot, console) = (on(configuration.secure_boot), on(configuration.console_enabled));
-        rows.push(("paravisor", format!("says: secure boot {boot}, serial console {console}")));
+        let input = match configuration.interactive_console_enabled {
+            Some(true) => " and takes input",
+            Some(false) => " and takes no input",
+            None => "",
+        };
+        rows.push(("paravisor", format!("says: secure boot {boot}, serial console {console}{input}")));
         if let Some(id) = &configuration.vm_unique_id {
             rows.push(("instance", format!("VM {id}, says the paravisor")));
         }
     }
+    rows.extend(endorsement(evidence.parts(), evidence.report().report().measurement()));
+    rows
+}
+
+/// What Google endorsed, and whether that is the firmware of this report.
+fn endorsement(parts: &VerifiedParts, measurement: &Measurement) -> Vec<(&'static str, String)> {
+    let Some(snp) = parts.gce_endorsement().and_then(|verified| verified.endorsement().snp()) else { return Vec::new() };
+    let of_report = match snp.vmsas_of(measurement) {
+        Some(vmsas) => format!("this measurement, with {vmsas} virtual CPUs"),
+        None => "another firmware than this report's".to_owned(),
+    };
+    let mut rows = vec![("endorsement", format!("Google endorses {of_report}; svn {}", snp.svn()))];
+    rows.extend(snp.svsm_measurement().map(|digest| ("endorsed svsm", format!("{digest}, which nothing is compared with"))));
     rows
 }

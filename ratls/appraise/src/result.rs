@@ -14,7 +14,7 @@ use findings::{Finding, ReportCheck, Severity};
 use formats::binding::Profile;
 use formats::digest::Sha256Digest;
 use formats::time::UnixTime;
-use verify::{Channel, Freshness, VerifiedEvidence, VerifiedPieces, VerifiedTpm};
+use verify::{Channel, Freshness, PieceAccount, VerifiedEvidence, VerifiedPieces, VerifiedTpm};
 
 /// The verdict in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +197,14 @@ impl AttestationResult {
     /// Pieces of evidence in files that make no guest.
     pub fn pieces(&self) -> Option<&VerifiedPieces> {
         self.pieces.as_deref()
+    }
+    /// What became of each piece that came in files; empty for everything else.
+    pub fn accounts(&self) -> &[PieceAccount] {
+        match (&self.evidence, &self.pieces) {
+            (Some(evidence), _) => evidence.accounts(),
+            (None, Some(pieces)) => pieces.accounts(),
+            (None, None) => &[],
+        }
     }
     /// `None` where verification refused.
     pub fn evidence(&self) -> Option<&VerifiedEvidence> {

@@ -120,6 +120,7 @@ impl AttestationResult {
             entry(f, finding, paint)?;
         }
         let mut rows = self.seen();
+        rows.extend(self.accounts().iter().map(|account| ("piece", account.to_string())));
         rows.extend(self.policy_digest().map(|digest| ("policy", format!("sha256 {digest}"))));
         if !rows.is_empty() {
             writeln!(f)?;

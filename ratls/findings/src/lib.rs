@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! check      every check: its printed id, which stage makes it, what it does to the trust table, and its words
-//!   report endorsement binding quote claims tpm event_log nitro google azure identity policy    one family each
+//!   report endorsement binding quote claims tpm event_log nitro files google azure identity policy    one family each
 //! finding    what one check saw, how grave that is, and what was expected
 //! ```
 //!
@@ -13,7 +13,7 @@ pub mod check;
 mod finding;
 
 pub use check::{
-    AzureCheck, BindingCheck, Check, CheckStage, ClaimsCheck, EndorsementCheck, EventLogCheck, GoogleCheck,
+    AzureCheck, BindingCheck, Check, CheckStage, ClaimsCheck, EndorsementCheck, EventLogCheck, FilesCheck, GoogleCheck,
     IdentityCheck, NitroCheck, PolicyCheck, QuoteCheck, ReportCheck, TableEffect, TpmCheck,
 };
 pub use finding::{Finding, Severity};

@@ -78,8 +78,8 @@ fn a_quote_that_nobody_vouches_for_is_of_another_report_or_missing_is_refused() 
     assert_eq!(judge(&guest, ANY, ""), ["T_UNBOUND"], "the quote names another report");
     guest.tpm = None;
     guest.ak = None;
-    // The report alone is one of profile `snp`, which this policy does not have.
-    assert_eq!(judge(&guest, ANY, ""), ["P_PROFILE"]);
+    // A report alone does not say of which cloud it is; under this policy it lacks the vTPM.
+    assert_eq!(judge(&guest, ANY, ""), ["T_MISSING"]);
 }
 
 fn proto(number: u8, contents: &[u8]) -> Vec<u8> {

@@ -161,6 +161,8 @@ impl Guest {
             report: self.hcl.is_none().then_some(&self.report[..]),
             hcl: self.hcl.as_deref(),
             svsm: self.svsm.as_deref().map(|manifest| SvsmFiles { manifest, nonce: Nonce::from_bytes(B) }),
+            report_data: None,
+            nonce: None,
             nitro: self.nitro.as_deref(),
             quote: quote.as_ref().map(|quote| QuoteFiles { attest: &quote.attest, signature: &quote.signature }),
             pcrs,

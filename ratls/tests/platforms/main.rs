@@ -30,7 +30,7 @@ use ratls::evidence::snp::ReportId;
 use ratls::evidence::svsm::Nonce;
 use ratls::policy::AppraisalPolicy;
 use ratls::tcb::Product;
-use ratls::time::UnixTime;
+use ratls::time::{CLOCK_LEEWAY_SECS, UnixTime};
 use ratls::verify::credential::Seed;
 use ratls::verify::{
     AkProof, Channel, Connection, CredentialError, CredentialProof, Freshness, Link, Part, Question, TpmKind,

@@ -40,8 +40,9 @@ fn proto_c6_parts_belong_to_the_evidence_or_are_refused() {
     assert!(add(part::EVENT_LOG, &log[..log.len() - 1], &anchors()).is_err(), "truncated");
     let longer = shared::logs::good().separator(9).bytes();
     assert_eq!(add(part::EVENT_LOG, &longer, &anchors()), Err("B_PART"), "a good log of another boot");
-    // Nobody named a root for it, so nothing rests on it; with one it must be genuine.
-    assert_eq!(add(part::GCE_ENDORSEMENT, b"not an endorsement", &anchors_with_clouds()), Err("G_PARSE"));
+    // Nothing rests on it unless a policy asks for one: it counts for nothing, and the report is what it was.
+    assert_eq!(add(part::GCE_ENDORSEMENT, b"not an endorsement", &anchors_with_clouds()), Ok(()));
+    assert_eq!(evidence.parts().refused_endorsement().map(|refusal| refusal.id()), Some("G_PARSE"));
     assert!(evidence.parts().event_log().is_some() && evidence.parts().settings() == Some(&settings[..]));
     assert!(evidence.parts().ima_list().is_none() && evidence.parts().gce_endorsement().is_none());
 }

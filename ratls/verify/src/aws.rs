@@ -5,9 +5,10 @@
 //! both must be good, and the document is what counts. Neither is a link to the AMD-SP: the document holds the report's
 //! hash because the guest put it there (N50).
 
-use crate::connection::VerifyError;
+use crate::error::VerifyError;
 use crate::endorsement::nitro::verify_nitro_document;
-use crate::evidence::{Freshness, Platform};
+use crate::channel::Freshness;
+use crate::evidence::Platform;
 use crate::pieces::Pieces;
 use crate::tpm::{self, AkProof, TpmKind};
 use formats::crypto::{constant_time_eq, sha384};

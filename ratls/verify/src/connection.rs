@@ -3,148 +3,22 @@
 //! Cheap first: everything is made consistent with hashes before any signature is looked at, so that nonsense costs the
 //! verifier next to nothing. B is compared with the bytes that the hardware signed, never with a field beside them.
 
-use crate::bundle::{Bundle, BundleError};
-use crate::cert::{CertError, KeyEvidence, spki_digest};
-use crate::credential::{self, CredentialError};
-use crate::endorsement::nitro::NitroRefusal;
-use crate::endorsement::{AkError, TrustAnchors};
-use crate::evidence::{Channel, Freshness, VerifiedEvidence};
-use crate::format_checks;
-use crate::parts::{Part, PartRefusal, VerifiedParts};
+use crate::bundle::Bundle;
+use crate::cert::{KeyEvidence, spki_digest};
+use crate::channel::{Channel, Freshness};
+use crate::credential;
+use crate::endorsement::TrustAnchors;
+use crate::error::VerifyError;
+use crate::evidence::VerifiedEvidence;
+use crate::parts::{Part, VerifiedParts};
 use crate::pieces::Pieces;
-use crate::report::ReportRefusal;
-use crate::tpm::TpmError;
 use crate::{aws, azure, gcp, snp, svsm};
-use findings::{
-    BindingCheck, Check, ClaimsCheck, EndorsementCheck, EventLogCheck, NitroCheck, QuoteCheck, ReportCheck, TpmCheck,
-};
 use formats::binding::Bind32;
 use formats::binding::leaf::{LeafType, Role, leaf_hash};
-use formats::binding::merkle::{PathError, root_from_path};
-use formats::binding::{LeafHash, Profile, Purpose, SpkiDigest, Statement, StatementError, binder};
-use formats::evidence::hcl::HclError;
-use formats::evidence::snp::ReportError;
-use formats::evidence::svsm::ManifestError;
-use formats::evidence::tpm::Bank;
+use formats::binding::merkle::root_from_path;
+use formats::binding::{LeafHash, Profile, Purpose, SpkiDigest, Statement, binder};
 use formats::time::UnixTime;
 use formats::wire::attest::{Attest, AttestPurpose, Endorsement, HardwareFormat, PartInfo, TpmEvidence, part};
-use formats::wire::cbor::CborError;
-
-/// Why evidence is not authentic, not fresh or not bound.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum VerifyError {
-    #[error("the ATTEST frame does not parse: {0}")]
-    Attest(#[source] CborError),
-    #[error("ATTEST has purpose {purpose:?} and seq {seq}; the first one of a connection is Initial with seq 0")]
-    Purpose { purpose: AttestPurpose, seq: u64 },
-    #[error(transparent)]
-    Statement(#[from] StatementError),
-    #[error(transparent)]
-    Certificate(#[from] CertError),
-    #[error("the statement is for {seen:?}, wanted {wanted:?}: leaf type and purpose must match")]
-    StatementPurpose { seen: Purpose, wanted: Purpose },
-    #[error(transparent)]
-    Path(#[from] PathError),
-    #[error("this connection is not in the tree that the statement names: the evidence is of another connection")]
-    NotInTree,
-    #[error("the statement names key {seen}, the certificate has {wanted}")]
-    OtherKey { seen: SpkiDigest, wanted: SpkiDigest },
-    #[error("there is no SNP report")]
-    NoReport,
-    #[error("no key for the quote was given, and no certificate of one: nobody can tell who signed it")]
-    NoAk,
-    #[error("hardware evidence of a kind that profile {0} does not have")]
-    UnexpectedHardware(Profile),
-    #[error("something of a TPM came, or the statement names a key of one; profile {0} has none")]
-    UnexpectedTpm(Profile),
-    #[error("no values of registers were given for the quote")]
-    NoPcrs,
-    #[error("the event log has no digests of bank {0}, whose registers came with it")]
-    LogBank(Bank),
-    #[error("the event log leads to {replayed} in PCR {pcr}, which holds {quoted}: it is another boot's, or not whole")]
-    Replay { pcr: u8, replayed: String, quoted: String },
-    #[error("the report does not parse: {0}")]
-    Report(#[source] ReportError),
-    #[error("the hardware did not sign B: the report was not asked for with this statement")]
-    ReportData { seen: String, wanted: String },
-    #[error(
-        "the paravisor put nothing of the guest's into its report, and no TPM quoted: nothing is of this connection"
-    )]
-    Unbound,
-    #[error(transparent)]
-    Hcl(#[from] HclError),
-    #[error("the SVSM's evidence does not parse: {0}")]
-    Svsm(#[source] CborError),
-    #[error(transparent)]
-    Manifest(#[from] ManifestError),
-    #[error("REPORT_DATA is not the hash of nonce and manifest: the SVSM did not attest this manifest")]
-    NotOverManifest,
-    #[error(transparent)]
-    Tpm(#[from] TpmError),
-    #[error("nobody vouches for the TPM's key")]
-    Ak(#[from] AkError),
-    #[error("the ATTEST lists another {name} than the statement commits to")]
-    Log { name: String },
-    #[error(transparent)]
-    Part(#[from] PartRefusal),
-    #[error(transparent)]
-    Nitro(#[from] NitroRefusal),
-    #[error("the Nitro document's nonce is not B: it was not asked for with this statement")]
-    NitroNonce,
-    #[error("the Nitro document's user data is not the hash of this report")]
-    NitroReport,
-    #[error(transparent)]
-    Credential(#[from] CredentialError),
-    #[error(transparent)]
-    Refused(#[from] ReportRefusal),
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
-    #[error("an endorsement of media type {0:?} is unknown")]
-    EndorsementType(String),
-}
-
-impl VerifyError {
-    /// Returns the printed id of the check that failed.
-    pub fn id(&self) -> &'static str {
-        self.check().id()
-    }
-
-    /// Returns the check that failed.
-    pub fn check(&self) -> Check {
-        match self {
-            VerifyError::Attest(_) => BindingCheck::Attest.into(),
-            VerifyError::Purpose { .. } | VerifyError::StatementPurpose { .. } => BindingCheck::Purpose.into(),
-            VerifyError::Statement(_) => BindingCheck::Statement.into(),
-            VerifyError::Certificate(_) => BindingCheck::Certificate.into(),
-            VerifyError::Path(_) => BindingCheck::Path.into(),
-            VerifyError::NotInTree => BindingCheck::Channel.into(),
-            VerifyError::OtherKey { .. } => BindingCheck::Key.into(),
-            VerifyError::UnexpectedHardware(_) | VerifyError::UnexpectedTpm(_) => BindingCheck::Profile.into(),
-            VerifyError::NoReport => BindingCheck::NoReport.into(),
-            VerifyError::NoAk => QuoteCheck::Key.into(),
-            VerifyError::NoPcrs => QuoteCheck::Selection.into(),
-            VerifyError::LogBank(_) | VerifyError::Replay { .. } => EventLogCheck::Replay.into(),
-            VerifyError::Report(_) => ReportCheck::Parse.into(),
-            VerifyError::ReportData { .. } | VerifyError::Unbound => ReportCheck::Fresh.into(),
-            VerifyError::Hcl(error) => format_checks::hcl(error),
-            VerifyError::Svsm(_) | VerifyError::Manifest(_) | VerifyError::NotOverManifest => {
-                ClaimsCheck::Manifest.into()
-            }
-            VerifyError::Tpm(error) => error.check(),
-            VerifyError::Ak(error) => error.check(),
-            VerifyError::Log { .. } => BindingCheck::Logs.into(),
-            VerifyError::Part(error) => error.check(),
-            VerifyError::Nitro(error) => error.check(),
-            VerifyError::NitroNonce => NitroCheck::Nonce.into(),
-            VerifyError::NitroReport => NitroCheck::Report.into(),
-            VerifyError::Credential(_) => TpmCheck::Proof.into(),
-            VerifyError::Refused(refusal) => refusal.check(),
-            VerifyError::Bundle(_) => BindingCheck::Bundle.into(),
-            VerifyError::EndorsementType(_) => EndorsementCheck::Type.into(),
-        }
-    }
-}
 
 /// One connection as its client end saw it.
 pub struct Connection<'a> {
@@ -286,6 +160,7 @@ impl Signed<'_> {
             listed: self.parts.to_vec(),
             parts: VerifiedParts::default(),
             unbound_tpm: false,
+            accounts: Vec::new(),
             statement: Some(self.statement),
             leaf: Some(self.spki),
             at: now,

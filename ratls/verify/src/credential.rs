@@ -48,6 +48,15 @@ pub struct CredentialProof {
     guest: ReportId,
 }
 
+impl VerifiedEvidence {
+    /// Notes that the AK was proven to live beside the EK. The proof must be for this EK, this AK and this guest.
+    pub fn prove_ak(&mut self, proof: &CredentialProof) -> Result<(), CredentialError> {
+        proof.is_for(self)?;
+        self.set_proof(AkProof::Credential);
+        Ok(())
+    }
+}
+
 impl Question {
     /// Hides `secret` for the AK of this evidence under keys made from `seed`. Both are fresh random bytes.
     pub fn new(evidence: &VerifiedEvidence, seed: &Seed, secret: CredentialSecret) -> Result<Self, CredentialError> {

@@ -1,7 +1,9 @@
 //! [`VerifiedEvidence`]: authentic, and as fresh and bound as it says. Only this folder makes one.
 
-use crate::credential::{CredentialError, CredentialProof};
-use crate::parts::VerifiedParts;
+use crate::account::PieceAccount;
+use crate::channel::{Channel, Freshness};
+use crate::endorsement::{TrustAnchors, VerifiedAk};
+use crate::parts::{Listing, Part, PartRefusal, VerifiedParts};
 use crate::report::VerifiedReport;
 use crate::tpm::{AkProof, Registers, TpmKind, VerifiedTpm, Witness};
 use formats::binding::{Profile, SpkiDigest, Statement};
@@ -9,51 +11,6 @@ use formats::evidence::hcl::Claims;
 use formats::evidence::svsm::Manifest;
 use formats::time::UnixTime;
 use formats::wire::attest::PartInfo;
-
-/// How the evidence hangs on the connection that it came over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Channel {
-    /// On this very connection, by its exporter.
-    Exporter,
-    /// On the TLS key only: whoever has the key can show it.
-    Key,
-    /// On nothing: evidence in a file.
-    None,
-}
-
-/// When the hardware signed, as far as it can be known without believing a clock of the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Freshness {
-    /// After this connection began.
-    Connect,
-    /// Within the policy's bound (staged freshness).
-    Within,
-    /// Before: how long is unknown.
-    Stale,
-    /// There is no such evidence.
-    None,
-}
-
-impl Channel {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Channel::Exporter => "exporter",
-            Channel::Key => "key",
-            Channel::None => "none",
-        }
-    }
-}
-
-impl Freshness {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Freshness::Connect => "connect",
-            Freshness::Within => "within",
-            Freshness::Stale => "stale",
-            Freshness::None => "none",
-        }
-    }
-}
 
 /// Evidence that was verified. What it is worth is appraisal's question.
 #[derive(Debug)]
@@ -64,6 +21,7 @@ pub struct VerifiedEvidence {
     pub(super) listed: Vec<PartInfo>,
     pub(super) parts: VerifiedParts,
     pub(super) unbound_tpm: bool,
+    pub(super) accounts: Vec<PieceAccount>,
     pub(super) statement: Option<Statement>,
     pub(super) leaf: Option<SpkiDigest>,
     pub(super) at: UnixTime,
@@ -79,6 +37,7 @@ impl VerifiedEvidence {
             listed: vec![],
             parts: VerifiedParts::default(),
             unbound_tpm: false,
+            accounts: Vec::new(),
             statement: None,
             leaf: None,
             at,
@@ -109,6 +68,10 @@ impl VerifiedEvidence {
     pub fn hcl(&self) -> Option<&Claims> {
         self.platform.hcl.as_ref()
     }
+    /// The cloud's certificate for the key that the paravisor names: of the quote, or alone where nothing was quoted.
+    pub fn named_ak(&self) -> Option<&VerifiedAk> {
+        self.tpm().and_then(|tpm| tpm.proof().certificate()).or(self.platform.named_ak.as_ref())
+    }
     /// What the SVSM says of its services.
     pub fn svsm(&self) -> Option<&Manifest> {
         self.platform.svsm.as_ref()
@@ -121,8 +84,14 @@ impl VerifiedEvidence {
     pub fn parts(&self) -> &VerifiedParts {
         &self.parts
     }
-    pub(super) fn parts_mut(&mut self) -> &mut VerifiedParts {
-        &mut self.parts
+    /// Adds an item that the ATTEST lists. `anchors` are those that the evidence was verified with.
+    pub fn add_part(&mut self, part: &Part, anchors: &TrustAnchors) -> Result<(), PartRefusal> {
+        let config = self.statement.as_ref().map(|statement| &statement.config);
+        self.parts.add_listed(part, Listing { listed: &self.listed, config }, anchors, self.at)
+    }
+    /// What became of each piece; empty where the evidence did not come in files.
+    pub fn accounts(&self) -> &[PieceAccount] {
+        &self.accounts
     }
     /// What the guest claims beside the report; absent for a bare report in a file.
     pub fn statement(&self) -> Option<&Statement> {
@@ -136,6 +105,7 @@ impl VerifiedEvidence {
     pub fn simulated(&self) -> bool {
         self.platform.report.vek().simulated()
             || self.tpm().is_some_and(VerifiedTpm::simulated)
+            || self.named_ak().is_some_and(VerifiedAk::simulated)
             || self.parts.gce_endorsement().is_some_and(|endorsement| endorsement.simulated())
     }
     /// Until when every certificate holds that the evidence rests on.
@@ -157,13 +127,15 @@ pub(super) struct Platform {
     pub(super) report: VerifiedReport,
     pub(super) hw_freshness: Freshness,
     pub(super) tpm: Option<VerifiedTpm>,
+    /// The certificate of the key that the paravisor names, where that key quoted nothing.
+    pub(super) named_ak: Option<VerifiedAk>,
     pub(super) hcl: Option<Claims>,
     pub(super) svsm: Option<Manifest>,
 }
 
 impl Platform {
     pub(super) fn of_report(report: VerifiedReport, hw_freshness: Freshness) -> Self {
-        Platform { report, hw_freshness, tpm: None, hcl: None, svsm: None }
+        Platform { report, hw_freshness, tpm: None, named_ak: None, hcl: None, svsm: None }
     }
 
     /// With registers that were signed for this very question.
@@ -184,13 +156,6 @@ impl Platform {
 }
 
 impl VerifiedEvidence {
-    /// Notes that the AK was proven to live beside the EK. The proof must be for this EK, this AK and this guest.
-    pub fn prove_ak(&mut self, proof: &CredentialProof) -> Result<(), CredentialError> {
-        proof.is_for(self)?;
-        self.set_proof(AkProof::Credential);
-        Ok(())
-    }
-
     /// Of a file that its reader wrote himself and keeps where nobody else writes, as an audit log is: what its witness saw, he
     /// saw. Changes nothing where the file has no witness.
     pub fn witnessed_by_reader(&mut self) {

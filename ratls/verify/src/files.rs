@@ -5,13 +5,17 @@
 //! question or a document. Where the last does not hold the pieces may be of two machines, which is told and not refused here
 //! ([`VerifiedEvidence::tpm_is_unbound`]). Without a report there is no guest, only [`VerifiedPieces`].
 
-use crate::connection::VerifyError;
+use crate::account::{Outcome, PieceAccount, accounts, first_difference};
+use crate::channel::{Channel, Freshness};
 use crate::endorsement::{
     AkError, PublicKey, TrustAnchors, VerifiedAk, azure_ak_keys, gce_ak_keys, verify_azure_ak, verify_gce_ak,
     verify_nitro_document,
 };
-use crate::evidence::{Channel, Freshness, Platform, VerifiedEvidence};
+use crate::error::VerifyError;
+use crate::evidence::{Platform, VerifiedEvidence};
+use crate::given::{AkFile, Files, QuoteFiles, SvsmFiles};
 use crate::parts::{Part, VerifiedParts};
+use crate::pieces::carries;
 use crate::quote::{QuoteError, VerifiedQuote, verify_quote_of_file};
 use crate::report::{VerifiedReport, verify_report};
 use crate::tpm::{AkProof, Registers, TpmError, TpmKind, VerifiedTpm, certified_key};
@@ -19,55 +23,12 @@ use formats::binding::{Binder, Profile, quote_binder};
 use formats::crypto::{constant_time_eq, sha384};
 use formats::evidence::event_log::{Comparison, Replay};
 use formats::evidence::hcl::Hcl;
+use formats::evidence::ima::ImaMismatch;
 use formats::evidence::snp::Report;
-use formats::evidence::svsm::{Manifest, Nonce, report_data};
-use formats::evidence::tpm::{PcrValues, Public, Quoted, Signature};
+use formats::evidence::svsm::{Manifest, report_data};
+use formats::evidence::tpm::{Public, Quoted, Signature};
 use formats::time::UnixTime;
 use formats::wire::attest::part;
-
-/// Pieces of evidence as they lie in files.
-#[derive(Clone, Debug)]
-pub struct Files<'a> {
-    pub report: Option<&'a [u8]>,
-    /// What Azure's paravisor wrote.
-    pub hcl: Option<&'a [u8]>,
-    pub svsm: Option<SvsmFiles<'a>>,
-    /// A NitroTPM document.
-    pub nitro: Option<&'a [u8]>,
-    pub quote: Option<QuoteFiles<'a>>,
-    /// Values of registers: what a quote is over, or else what a log is said to lead to.
-    pub pcrs: Option<PcrValues>,
-    pub ak: Option<AkFile>,
-    pub event_log: Option<&'a [u8]>,
-    pub ima_list: Option<&'a [u8]>,
-    /// Google's endorsement of a firmware.
-    pub endorsement: Option<&'a [u8]>,
-    pub certificates: Vec<&'a [u8]>,
-    pub crls: Vec<&'a [u8]>,
-}
-
-/// An SVSM's manifest and the 64 bytes that it was asked with.
-#[derive(Clone, Debug)]
-pub struct SvsmFiles<'a> {
-    pub manifest: &'a [u8],
-    pub nonce: Nonce,
-}
-
-/// A quote, and its signature (TPMT_SIGNATURE, or bare).
-#[derive(Clone, Copy, Debug)]
-pub struct QuoteFiles<'a> {
-    pub attest: &'a [u8],
-    pub signature: &'a [u8],
-}
-
-/// A key as it came.
-#[derive(Clone, Debug)]
-pub enum AkFile {
-    /// TPMT_PUBLIC, with the key's attributes.
-    Area(Box<Public>),
-    /// The key alone. Its attributes are those that the clouds give theirs: what it signed says whether they are.
-    Key(PublicKey),
-}
 
 /// What was verified.
 #[derive(Debug)]
@@ -84,6 +45,7 @@ pub struct VerifiedPieces {
     tpm: Option<VerifiedTpm>,
     ak: Option<VerifiedAk>,
     parts: VerifiedParts,
+    accounts: Vec<PieceAccount>,
     at: UnixTime,
 }
 
@@ -101,6 +63,10 @@ impl VerifiedPieces {
     }
     pub fn parts(&self) -> &VerifiedParts {
         &self.parts
+    }
+    /// What became of each piece.
+    pub fn accounts(&self) -> &[PieceAccount] {
+        &self.accounts
     }
     pub fn at(&self) -> UnixTime {
         self.at
@@ -128,8 +94,10 @@ pub fn verify_files(
         (Some(_), _, _) => return Err(VerifyError::UnexpectedHardware(Profile::AzureSnp)),
         (None, _, _) => return Err(VerifyError::UnexpectedHardware(Profile::SvsmSnp)),
     };
+    job.answers(&found)?;
     let parts = job.parts()?;
     job.replays(&parts, &found)?;
+    let accounts = accounts(files, &found.outcome(&parts));
     Ok(match found.platform {
         Some(platform) => VerifiedFiles::Guest(Box::new(VerifiedEvidence {
             profile: found.profile.unwrap_or(Profile::Snp),
@@ -138,18 +106,35 @@ pub fn verify_files(
             listed: Vec::new(),
             parts,
             unbound_tpm: found.unbound,
+            accounts,
             statement: None,
             leaf: None,
             at: now,
         })),
-        None => VerifiedFiles::Pieces(Box::new(VerifiedPieces {
-            profile: found.profile,
-            tpm: found.tpm,
-            ak: found.ak,
-            parts,
-            at: now,
-        })),
+        None => {
+            signed_by_somebody(&accounts, &parts)?;
+            VerifiedFiles::Pieces(Box::new(VerifiedPieces {
+                profile: found.profile,
+                tpm: found.tpm,
+                ak: found.ak,
+                parts,
+                accounts,
+                at: now,
+            }))
+        }
     })
+}
+
+/// Data that nobody signed is never authentic, however well it parses and however well its pieces agree: whoever wrote one of
+/// them could write them all.
+fn signed_by_somebody(accounts: &[PieceAccount], parts: &VerifiedParts) -> Result<(), VerifyError> {
+    if accounts.iter().any(|account| account.fate.is_signed()) {
+        return Ok(());
+    }
+    match (accounts, parts.refused_endorsement()) {
+        ([_], Some(refusal)) => Err(refusal.clone().into()),
+        _ => Err(VerifyError::NothingSigned(accounts.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))),
+    }
 }
 
 struct Job<'f> {
@@ -163,16 +148,36 @@ struct Found {
     platform: Option<Platform>,
     tpm: Option<VerifiedTpm>,
     ak: Option<VerifiedAk>,
+    /// The key whose quote was good.
+    quoting_key: Option<PublicKey>,
+    /// The key that the paravisor names.
+    named_key: Option<PublicKey>,
     unbound: bool,
 }
 
 impl Found {
     fn guest(profile: Profile, platform: Platform) -> Self {
-        Found { profile: Some(profile), platform: Some(platform), tpm: None, ak: None, unbound: false }
+        Found { platform: Some(platform), ..Found::pieces(Some(profile), None, None) }
     }
 
     fn pieces(profile: Option<Profile>, tpm: Option<VerifiedTpm>, ak: Option<VerifiedAk>) -> Self {
-        Found { profile, platform: None, tpm, ak, unbound: false }
+        Found { profile, platform: None, tpm, ak, quoting_key: None, named_key: None, unbound: false }
+    }
+
+    fn tpm(&self) -> Option<&VerifiedTpm> {
+        self.platform.as_ref().map_or(self.tpm.as_ref(), |platform| platform.tpm.as_ref())
+    }
+
+    fn outcome<'a>(&'a self, parts: &'a VerifiedParts) -> Outcome<'a> {
+        let tpm = self.tpm();
+        Outcome {
+            report: self.platform.as_ref().map(|platform| &platform.report),
+            tpm,
+            ak: self.platform.as_ref().map_or(self.ak.as_ref(), |platform| platform.named_ak.as_ref()),
+            quoting_key: self.quoting_key.clone().or(tpm.and_then(VerifiedTpm::ak).map(|ak| certified_key(ak.key()))),
+            named_key: self.named_key.clone(),
+            parts,
+        }
     }
 }
 
@@ -197,9 +202,11 @@ impl Job<'_> {
             let quote = self.quoted(quote, &[public])?;
             let proof = AkProof::Paravisor { certificate: certificate.map(Box::new) };
             platform = platform.with_tpm(TpmKind::Paravisor, quote, proof);
+        } else {
+            platform.named_ak = certificate;
         }
         platform.hcl = Some(hcl.into_claims());
-        Ok(Found::guest(Profile::AzureSnp, platform))
+        Ok(Found { named_key: Some(key), ..Found::guest(Profile::AzureSnp, platform) })
     }
 
     fn svsm(&self, svsm: &SvsmFiles<'_>) -> Result<Found, VerifyError> {
@@ -223,21 +230,29 @@ impl Job<'_> {
     /// given; it adds nothing.
     fn nitro(&self, document: &[u8]) -> Result<Found, VerifyError> {
         let document = verify_nitro_document(document, &self.files.crls, self.anchors, self.now)?;
+        let mut quoting_key = None;
         if let Some(quote) = &self.files.quote {
             let mut areas = self.areas().unwrap_or_default();
             let carried = document.document().public_key().and_then(|key| PublicKey::point(key).ok());
             areas.extend(carried.iter().flat_map(templates));
-            let _ = self.quoted(quote, &areas)?;
+            quoting_key = Some(certified_key(self.quoted(quote, &areas)?.public().key()));
+        }
+        if let Some(given) = &self.files.pcrs {
+            // A quote is of another moment: what a system extends as it runs may differ, what firmware extended may not.
+            let settled = |pcr: u8| self.files.quote.is_none() || pcr < 8;
+            if let Some((pcr, given, signed)) = first_difference(document.document().pcrs(), given, settled) {
+                return Err(VerifyError::OtherRegisters { pcr, given, signed });
+            }
         }
         let Some(bytes) = self.files.report else {
             let tpm = of_file(TpmKind::Host, document.into(), AkProof::Document);
-            return Ok(Found::pieces(Some(Profile::AwsSnp), Some(tpm), None));
+            return Ok(Found { quoting_key, ..Found::pieces(Some(Profile::AwsSnp), Some(tpm), None) });
         };
         let names_report =
             document.document().user_data().is_some_and(|data| constant_time_eq(data, sha384(&[bytes]).as_bytes()));
         let platform = Platform::of_report(self.verify_report(bytes)?, Freshness::None);
         let platform = platform.with_tpm(TpmKind::Host, document, AkProof::Document);
-        Ok(Found { unbound: !names_report, ..Found::guest(Profile::AwsSnp, platform) })
+        Ok(Found { unbound: !names_report, quoting_key, ..Found::guest(Profile::AwsSnp, platform) })
     }
 
     /// A report alone, a quote beside it, a quote alone, or a key with its certificate.
@@ -246,7 +261,11 @@ impl Job<'_> {
         let Some(quote) = quote else {
             return match self.files.report {
                 Some(bytes) => {
-                    Ok(Found::guest(Profile::Snp, Platform::of_report(self.verify_report(bytes)?, Freshness::None)))
+                    // On Google's and AWS's machines the guest asks for its report as on any other; nothing in it tells. Only a
+                    // policy can say which of them is meant, and only it can do without the vTPM.
+                    let as_any = |profile: &Profile| matches!(profile, Profile::AwsSnp | Profile::GcpSnp);
+                    let profile = wanted.filter(as_any).unwrap_or(Profile::Snp);
+                    Ok(Found::guest(profile, Platform::of_report(self.verify_report(bytes)?, Freshness::None)))
                 }
                 None => self.key_alone(),
             };
@@ -329,18 +348,52 @@ impl Job<'_> {
         Err(refused)
     }
 
-    /// A log leads to the registers that were given with it. Those that a TPM signed are for appraisal to compare, since the
-    /// system goes on extending some of them.
+    /// Records lead to the registers that were given with them. Those that a TPM signed are for appraisal to compare, since the
+    /// system goes on extending some of them; values of another bank than the signed ones are not, and are compared here.
     fn replays(&self, parts: &VerifiedParts, found: &Found) -> Result<(), VerifyError> {
-        let signed = found.tpm.is_some() || found.platform.as_ref().is_some_and(|platform| platform.tpm.is_some());
-        let (Some(log), Some(pcrs), false) = (parts.event_log(), &self.files.pcrs, signed) else { return Ok(()) };
-        let replay = Replay::of(log, pcrs.bank()).ok_or(VerifyError::LogBank(pcrs.bank()))?;
-        for pcr in (0..24).filter(|pcr| replay.mentions(*pcr)) {
-            if let Comparison::Different { replayed, quoted } = replay.compare(pcr, pcrs) {
-                return Err(VerifyError::Replay { pcr, replayed: replayed.to_string(), quoted: quoted.to_string() });
+        let Some(pcrs) = &self.files.pcrs else { return Ok(()) };
+        if found.tpm().is_some_and(|tpm| tpm.pcrs().bank() == pcrs.bank()) {
+            return Ok(());
+        }
+        if let Some(log) = parts.event_log() {
+            let replay = Replay::of(log, pcrs.bank()).ok_or(VerifyError::LogBank(pcrs.bank()))?;
+            for pcr in (0..24).filter(|pcr| replay.mentions(*pcr)) {
+                if let Comparison::Different { replayed, quoted } = replay.compare(pcr, pcrs) {
+                    return Err(VerifyError::Replay { pcr, replayed: replayed.to_string(), quoted: quoted.to_string() });
+                }
             }
         }
-        Ok(())
+        match parts.ima_list().map(|list| list.replay(pcrs)) {
+            None | Some(Ok(_) | Err(ImaMismatch::NotQuoted)) => Ok(()),
+            Some(Err(mismatch)) => Err(mismatch.into()),
+        }
+    }
+
+    /// Report and quote answer what their reader says that he asked.
+    fn answers(&self, found: &Found) -> Result<(), VerifyError> {
+        if let (Some(wanted), Some(platform)) = (&self.files.report_data, &found.platform) {
+            match &platform.hcl {
+                Some(claims) => {
+                    let given = claims.user_data.as_ref().ok_or(VerifyError::Unbound)?;
+                    carries(given.as_bytes(), wanted)?;
+                }
+                None => carries(platform.report.report().report_data().as_bytes(), wanted)?,
+            }
+        }
+        let Some(wanted) = &self.files.nonce else { return Ok(()) };
+        if let Some(quote) = &self.files.quote {
+            let seen = Quoted::parse(quote.attest).map_err(|error| TpmError::from(QuoteError::from(error)))?.extra_data;
+            if !constant_time_eq(&seen, wanted) {
+                let (seen, wanted) = (hex::encode(seen), hex::encode(wanted));
+                return Err(TpmError::from(QuoteError::Nonce { seen, wanted }).into());
+            }
+            return Ok(());
+        }
+        let document = found.tpm().and_then(VerifiedTpm::document);
+        match document.and_then(|verified| verified.document().nonce()) {
+            Some(seen) if constant_time_eq(seen, wanted) => Ok(()),
+            _ => Err(VerifyError::NitroNonce),
+        }
     }
 
     fn parts(&self) -> Result<VerifiedParts, VerifyError> {
@@ -351,19 +404,10 @@ impl Job<'_> {
             (part::GCE_ENDORSEMENT, self.files.endorsement),
         ] {
             if let Some(bytes) = bytes {
-                parts.add_of_file(&Part::read(name, bytes)?, self.anchors, self.now)?;
+                parts.add_of_file(&Part::read(name, bytes)?, self.anchors, self.now);
             }
         }
         Ok(parts)
-    }
-}
-
-impl AkFile {
-    fn key(&self) -> PublicKey {
-        match self {
-            AkFile::Area(public) => certified_key(public.key()),
-            AkFile::Key(key) => key.clone(),
-        }
     }
 }
 

@@ -7,7 +7,11 @@
 //! quote       one TPM quote by an AK, over registers                          --> VerifiedQuote
 //! tpm         the quote that answers this connection, and who vouches         --> VerifiedTpm
 //! parts       logs, lists and endorsements beside an ATTEST                   --> VerifiedParts
-//! files       pieces of evidence in files, and what holds between them        --> VerifiedFiles
+//! given       pieces of evidence as they lie in files
+//! files       what holds between them                                         --> VerifiedFiles
+//! account     what became of each of them                                     --> PieceAccount
+//! channel     what evidence hangs on, and when it was signed
+//! error       why it is not authentic, not fresh or not bound                 --> VerifyError
 //! credential  the round trip that proves an AK beside an EK                   --> CredentialProof
 //! endorsement pinned roots, chains, VEK extensions, revocation lists, the host's certificate table
 //! bundle      evidence of one connection in a file
@@ -16,18 +20,22 @@
 
 #![warn(clippy::unwrap_used)]
 
+mod account;
 pub mod advisories;
 mod aws;
 mod azure;
 pub mod bundle;
 pub mod cert;
+mod channel;
 pub mod connection;
 pub mod credential;
 pub mod endorsement;
+mod error;
 pub mod evidence;
 pub mod files;
 mod format_checks;
 mod gcp;
+mod given;
 pub mod link;
 pub mod parts;
 mod pieces;
@@ -37,11 +45,15 @@ mod snp;
 mod svsm;
 pub mod tpm;
 
-pub use connection::{Connection, VerifyError, verify_bundle, verify_connection, verify_key};
+pub use account::{PieceAccount, PieceFate, PieceKind};
+pub use channel::{Channel, Freshness};
+pub use connection::{Connection, verify_bundle, verify_connection, verify_key};
 pub use credential::{CredentialError, CredentialProof, Question};
-pub use evidence::{Channel, Freshness, VerifiedEvidence};
-pub use files::{AkFile, Files, QuoteFiles, SvsmFiles, VerifiedFiles, VerifiedPieces, verify_files};
+pub use error::VerifyError;
+pub use evidence::VerifiedEvidence;
+pub use files::{VerifiedFiles, VerifiedPieces, verify_files};
 pub use format_checks::ima_mismatch;
+pub use given::{AkFile, Files, QuoteFiles, SvsmFiles};
 pub use link::{Link, Root};
 pub use parts::{Part, PartRefusal, VerifiedParts};
 pub use quote::{QuoteError, VerifiedQuote, verify_quote};

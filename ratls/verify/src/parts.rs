@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use crate::endorsement::TrustAnchors;
 use crate::endorsement::gce_firmware::{GceFirmwareRefusal, VerifiedGceEndorsement, verify_gce_endorsement};
-use crate::evidence::VerifiedEvidence;
 use crate::format_checks;
 use findings::{BindingCheck, Check, EventLogCheck};
 use formats::crypto::sha256;
@@ -16,7 +15,7 @@ use formats::digest::Sha256Digest;
 use formats::evidence::event_log::{EventLog, EventLogError};
 use formats::evidence::ima::{ImaError, ImaList};
 use formats::time::UnixTime;
-use formats::wire::attest::part;
+use formats::wire::attest::{PartInfo, part};
 use measure::measured_boot::ReadLog;
 
 /// An item that was read, whoever sent it. Cheap to clone, and good for every connection whose ATTEST lists it.
@@ -50,8 +49,6 @@ pub enum PartRefusal {
     EventLog(#[from] EventLogError),
     #[error(transparent)]
     ImaList(#[from] ImaError),
-    #[error("the endorsement of the firmware is refused")]
-    GceEndorsement(#[from] GceFirmwareRefusal),
 }
 
 impl PartRefusal {
@@ -67,7 +64,6 @@ impl PartRefusal {
             PartRefusal::Settings => BindingCheck::Settings.into(),
             PartRefusal::EventLog(error) => format_checks::event_log(error),
             PartRefusal::ImaList(_) => EventLogCheck::ImaParse.into(),
-            PartRefusal::GceEndorsement(error) => error.check(),
         }
     }
 }
@@ -102,7 +98,7 @@ impl Part {
 pub struct VerifiedParts {
     event_log: Option<Arc<ReadLog>>,
     ima_list: Option<Arc<ImaList>>,
-    gce_endorsement: Option<VerifiedGceEndorsement>,
+    gce_endorsement: Option<Result<VerifiedGceEndorsement, GceFirmwareRefusal>>,
     settings: Option<Arc<[u8]>>,
 }
 
@@ -121,7 +117,12 @@ impl VerifiedParts {
     }
     /// Google's word about a firmware. Which one runs, the report says.
     pub fn gce_endorsement(&self) -> Option<&VerifiedGceEndorsement> {
-        self.gce_endorsement.as_ref()
+        self.gce_endorsement.as_ref()?.as_ref().ok()
+    }
+    /// Why an endorsement that came counts for nothing. It stands beside the evidence and carries none of it, so the evidence is
+    /// no less authentic; a policy that asks for an endorsement refuses with this reason.
+    pub fn refused_endorsement(&self) -> Option<&GceFirmwareRefusal> {
+        self.gce_endorsement.as_ref()?.as_ref().err()
     }
     /// The settings behind the statement's `config`, deterministic CBOR.
     pub fn settings(&self) -> Option<&[u8]> {
@@ -130,42 +131,41 @@ impl VerifiedParts {
 }
 
 impl VerifiedParts {
-    /// Adds an item of a file, which nothing lists. An endorsement that no root was named for refuses: it was given to be used.
-    pub(super) fn add_of_file(&mut self, part: &Part, anchors: &TrustAnchors, at: UnixTime) -> Result<(), PartRefusal> {
+    /// Adds an item of a file, which nothing lists.
+    pub(super) fn add_of_file(&mut self, part: &Part, anchors: &TrustAnchors, at: UnixTime) {
         match &part.content {
             Content::EventLog(log) => self.event_log = Some(log.clone()),
             Content::ImaList(list) => self.ima_list = Some(list.clone()),
-            Content::GceEndorsement => self.gce_endorsement = Some(verify_gce_endorsement(&part.bytes, anchors, at)?),
+            Content::GceEndorsement => self.gce_endorsement = Some(verify_gce_endorsement(&part.bytes, anchors, at)),
             Content::Opaque => {}
         }
+    }
+
+    /// Adds an item that the ATTEST lists.
+    pub(super) fn add_listed(
+        &mut self,
+        part: &Part,
+        listing: Listing<'_>,
+        anchors: &TrustAnchors,
+        at: UnixTime,
+    ) -> Result<(), PartRefusal> {
+        if !listing.listed.iter().any(|info| info.name == part.name && info.digest == part.digest) {
+            return Err(PartRefusal::NotListed { name: part.name.clone() });
+        }
+        if part.name == part::SETTINGS {
+            if listing.config != Some(&part.digest) {
+                return Err(PartRefusal::Settings);
+            }
+            self.settings = Some(part.bytes.clone());
+        }
+        self.add_of_file(part, anchors, at);
         Ok(())
     }
 }
 
-impl VerifiedEvidence {
-    /// Adds an item that the ATTEST lists. `anchors` are those that the evidence was verified with.
-    pub fn add_part(&mut self, part: &Part, anchors: &TrustAnchors) -> Result<(), PartRefusal> {
-        let is_listed = |info: &&formats::wire::attest::PartInfo| info.name == part.name && info.digest == part.digest;
-        if self.listed_parts().iter().find(is_listed).is_none() {
-            return Err(PartRefusal::NotListed { name: part.name.clone() });
-        }
-        match &part.content {
-            Content::EventLog(log) => self.parts_mut().event_log = Some(log.clone()),
-            Content::ImaList(list) => self.parts_mut().ima_list = Some(list.clone()),
-            Content::GceEndorsement => match verify_gce_endorsement(&part.bytes, anchors, self.at()) {
-                Ok(endorsement) => self.parts_mut().gce_endorsement = Some(endorsement),
-                // No root for it was named: then nobody wants to rest anything on it.
-                Err(GceFirmwareRefusal::NoRoot) => {}
-                Err(error) => return Err(error.into()),
-            },
-            Content::Opaque if part.name == part::SETTINGS => {
-                if self.statement().is_none_or(|statement| statement.config != part.digest) {
-                    return Err(PartRefusal::Settings);
-                }
-                self.parts_mut().settings = Some(part.bytes.clone());
-            }
-            Content::Opaque => {}
-        }
-        Ok(())
-    }
+/// What an ATTEST says of the items beside it.
+pub(super) struct Listing<'a> {
+    pub(super) listed: &'a [PartInfo],
+    /// Digest of the settings, by the statement.
+    pub(super) config: Option<&'a Sha256Digest>,
 }

@@ -1,7 +1,7 @@
 //! The pieces of one ATTEST, one leaf or one bundle, as the platforms' files take them: what came, by kind, beside the B that it
 //! must carry. Nothing in here is verified.
 
-use crate::connection::VerifyError;
+use crate::error::VerifyError;
 use crate::endorsement::TrustAnchors;
 use crate::report::{VerifiedReport, verify_report};
 use formats::binding::{Binder, Profile, Statement};

@@ -1,7 +1,8 @@
 //! Profile `snp`: the guest asks for its report itself, and there is nothing beside it.
 
-use crate::connection::VerifyError;
-use crate::evidence::{Freshness, Platform};
+use crate::error::VerifyError;
+use crate::channel::Freshness;
+use crate::evidence::Platform;
 use crate::pieces::Pieces;
 use formats::wire::attest::HardwareFormat;
 

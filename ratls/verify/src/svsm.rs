@@ -3,8 +3,9 @@
 //! The manifest names the EK of the SVSM's vTPM. That the AK which quotes lives beside that EK is not in the evidence: whoever
 //! chose the nonce can quote with any key. It takes a round trip ([`crate::credential`]); until then the AK is unproven.
 
-use crate::connection::VerifyError;
-use crate::evidence::{Freshness, Platform};
+use crate::error::VerifyError;
+use crate::channel::Freshness;
+use crate::evidence::Platform;
 use crate::pieces::{Pieces, carries};
 use crate::tpm::{self, AkProof, TpmKind};
 use formats::crypto::constant_time_eq;

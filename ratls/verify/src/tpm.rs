@@ -5,7 +5,7 @@
 
 use crate::endorsement::nitro::VerifiedNitro;
 use crate::endorsement::{CrlStatus, PublicKey, VerifiedAk};
-use crate::evidence::Freshness;
+use crate::channel::Freshness;
 use crate::link::Link;
 use crate::pieces::Pieces;
 use crate::quote::{QuoteError, VerifiedQuote, verify_quote_under};

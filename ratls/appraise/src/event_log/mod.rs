@@ -35,7 +35,7 @@ use formats::evidence::tpm::PcrValues;
 use measure::measured_boot::{Boot, ReadLog};
 use measure::reference::{BootReference, Expected, Rebuild};
 pub use pins::{Pin, Pins};
-use verify::VerifiedEvidence;
+use verify::{VerifiedEvidence, VerifiedParts, VerifiedTpm};
 
 /// What a guest's TPM quoted, and the records that it sent with it.
 #[derive(Clone, Copy, Debug)]
@@ -66,8 +66,12 @@ pub(super) struct Covered {
 
 /// What came with verified evidence; `None` where no TPM quoted anything.
 pub(super) fn records(evidence: &VerifiedEvidence) -> Option<Records<'_>> {
-    let parts = evidence.parts();
-    evidence.tpm().map(|tpm| Records { quoted: tpm.pcrs(), log: parts.read_log(), ima: parts.ima_list() })
+    records_of(evidence.tpm(), evidence.parts())
+}
+
+/// The same of pieces that make no guest.
+pub(super) fn records_of<'a>(tpm: Option<&'a VerifiedTpm>, parts: &'a VerifiedParts) -> Option<Records<'a>> {
+    tpm.map(|tpm| Records { quoted: tpm.pcrs(), log: parts.read_log(), ima: parts.ima_list() })
 }
 
 /// The log in the bank that was quoted, and what it says.
@@ -78,7 +82,12 @@ fn read(records: Records<'_>) -> Option<(&EventLog, Boot)> {
 impl AttestationResult {
     /// What was booted, by the event log and the registers that were quoted; `None` where nothing of it came.
     pub fn booted(&self) -> Option<Boot> {
-        read(records(self.evidence()?)?).map(|(_, boot)| boot)
+        let records = match (self.evidence(), self.pieces()) {
+            (Some(evidence), _) => records(evidence),
+            (None, Some(pieces)) => records_of(pieces.tpm(), pieces.parts()),
+            (None, None) => None,
+        };
+        read(records?).map(|(_, boot)| boot)
     }
 
     /// Events of the log that rules of the policy refuse because none of them names them (`L_EVENT`).

@@ -22,8 +22,8 @@ check_family! {
         }
         Root = "G_ROOT", Verify, {
             subject: "firmware endorsement's root",
-            wanted: "the one that the policy names under [gcp] endorsement_root",
-            help: "fetch Google's root for firmware endorsements, compare its fingerprint, and name its file in the policy",
+            wanted: "the built-in GCE-cc-tcb-root, or the one that the policy names under [gcp] endorsement_root",
+            help: "an endorsement of Google's ends in its root; where the policy names a root, only that one counts",
         }
         Validity = "G_VALIDITY", Verify, {
             subject: "firmware endorsement's validity",

@@ -10,6 +10,7 @@ mod claims;
 mod endorsement;
 mod event_log;
 mod family;
+mod files;
 mod google;
 mod identity;
 mod nitro;
@@ -24,6 +25,7 @@ pub use claims::ClaimsCheck;
 pub use endorsement::EndorsementCheck;
 pub use event_log::EventLogCheck;
 pub use family::{CheckStage, TableEffect};
+pub use files::FilesCheck;
 pub use google::GoogleCheck;
 pub use identity::IdentityCheck;
 pub use nitro::NitroCheck;
@@ -89,6 +91,7 @@ checks! {
     Tpm(TpmCheck),
     EventLog(EventLogCheck),
     Nitro(NitroCheck),
+    Files(FilesCheck),
     Google(GoogleCheck),
     Azure(AzureCheck),
     Identity(IdentityCheck),

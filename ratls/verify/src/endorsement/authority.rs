@@ -15,6 +15,9 @@ pub(super) const MICROSOFT_DEVICES_2021: &[u8] = include_bytes!("roots/microsoft
 pub(super) const GCE_EK_AK: &[u8] = include_bytes!("roots/gce-ek-ak.der");
 pub(super) const GCE_TPM_EK_V1: &[u8] = include_bytes!("roots/gce-tpm-ek-v1.der");
 pub(super) const AWS_NITRO_G1: &[u8] = include_bytes!("roots/aws-nitro-g1.der");
+/// <https://pki.goog/cloud_integrity/GCE-cc-tcb-root_1.crt>. Google publishes the file and no fingerprint; at least five
+/// independent public projects pin the same bytes.
+pub(super) const GCE_FIRMWARE_1: &[u8] = include_bytes!("roots/gce-cc-tcb-root-1.der");
 
 /// What a root vouches for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +108,7 @@ impl Authority {
         Place::of_common_name(common_name).map(|place| Self::parse(der, place, true))
     }
 
-    /// The built-in ones. The root of Google's firmware is not among them: no fingerprint of it is published.
+    /// The built-in ones.
     pub(super) fn built_in() -> Vec<Self> {
         [
             (AZURE_VTPM_2023, Place::AzureVtpm),
@@ -113,6 +116,7 @@ impl Authority {
             (GCE_EK_AK, Place::GceVtpm),
             (GCE_TPM_EK_V1, Place::GceVtpm),
             (AWS_NITRO_G1, Place::NitroTpm),
+            (GCE_FIRMWARE_1, Place::GceFirmware),
         ]
         .map(|(der, place)| Self::parse(der, place, false).expect("the clouds' roots parse"))
         .to_vec()
@@ -126,8 +130,15 @@ mod tests {
 
     #[test]
     fn roots_are_the_ones_that_the_clouds_published() {
-        let fingerprints = [AZURE_VTPM_2023, MICROSOFT_DEVICES_2021, GCE_EK_AK, GCE_TPM_EK_V1, AWS_NITRO_G1]
-            .map(|der| sha256(&[der]).to_string());
+        let fingerprints = [
+            AZURE_VTPM_2023,
+            MICROSOFT_DEVICES_2021,
+            GCE_EK_AK,
+            GCE_TPM_EK_V1,
+            AWS_NITRO_G1,
+            GCE_FIRMWARE_1,
+        ]
+        .map(|der| sha256(&[der]).to_string());
         assert_eq!(
             fingerprints,
             [
@@ -136,6 +147,7 @@ mod tests {
                 "594759594b9b61524f6c8ef668f7177f7b9066bc0674f2f49fe9e052be78beb2",
                 "9bd5285f8fb18502a7947e621ffd470266f49fcd3b73e19a190f690ad32a7caf",
                 "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b",
+                "e876bc6978bf4f3da445f98a0a82363c8c0bae5a1fc033c6df65846a6cb0f18c",
             ]
         );
         assert!(Authority::built_in().iter().all(|a| !a.simulated && a.may_sign_lists));
@@ -143,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_simulators_root_has_the_name_of_the_real_one() {
-        for der in [AZURE_VTPM_2023, GCE_EK_AK, AWS_NITRO_G1] {
+        for der in [AZURE_VTPM_2023, GCE_EK_AK, AWS_NITRO_G1, GCE_FIRMWARE_1] {
             let name = Certificate::parse(der).unwrap().subject_cn().to_owned();
             let found = Authority::simulated(der, &name).unwrap().unwrap();
             assert!(found.simulated);

@@ -130,6 +130,18 @@ impl<'a> Crl<'a> {
         Ok(Crl { list, signed })
     }
 
+    /// The whole name of its issuer, as received.
+    pub(super) fn issuer(&self) -> &[u8] {
+        self.list.tbs_cert_list.issuer.as_raw()
+    }
+
+    /// For messages.
+    pub(super) fn issuer_label(&self) -> String {
+        let name = &self.list.tbs_cert_list.issuer;
+        let common_name = name.iter_common_name().next().and_then(|name| name.as_str().ok());
+        common_name.unwrap_or("an authority without a common name").to_owned()
+    }
+
     pub(super) fn is_issued_by(&self, issuer: &Issuer) -> bool {
         let other_key = match (self.authority_key_id(), &issuer.key_id) {
             (Some(named), Some(known)) => named != known.as_slice(),

@@ -1,4 +1,4 @@
-//! Who signed an endorsement of Google's firmware: one hop below the root that the operator named.
+//! Who signed an endorsement of Google's firmware: one hop below the built-in root, or below one that the operator named.
 //!
 //! It is a vendor's word that a launch digest is that of a firmware of his. Which digest the guest has is the report's word;
 //! appraisal compares them. There is no revocation for these certificates, so an old endorsement of a firmware with a known
@@ -21,10 +21,6 @@ use formats::time::UnixTime;
 pub enum GceFirmwareRefusal {
     #[error(transparent)]
     Endorsement(#[from] GceEndorsementError),
-    #[error(
-        "no root of Google's firmware endorsements is named: none is built in, because no fingerprint of it is published"
-    )]
-    NoRoot,
     #[error("the signer's certificate is refused")]
     Signer(#[source] CertificateError),
     #[error("the signer's certificate is of a CA, is no RSA key's, or does not allow its key to sign")]
@@ -38,23 +34,22 @@ pub enum GceFirmwareRefusal {
 impl GceFirmwareRefusal {
     /// Returns the printed id of the check that failed.
     pub fn id(&self) -> &'static str {
-        self.check().id()
+        Check::from(self.check()).id()
     }
 
     /// Returns the check that failed.
-    pub fn check(&self) -> Check {
+    pub fn check(&self) -> GoogleCheck {
         match self {
-            GceFirmwareRefusal::Endorsement(_) => GoogleCheck::Parse.into(),
-            GceFirmwareRefusal::NoRoot => GoogleCheck::Root.into(),
-            GceFirmwareRefusal::Signer(source) if source.is_about_extensions() => GoogleCheck::Extension.into(),
-            GceFirmwareRefusal::Signer(_) | GceFirmwareRefusal::SignerUse => GoogleCheck::Chain.into(),
+            GceFirmwareRefusal::Endorsement(_) => GoogleCheck::Parse,
+            GceFirmwareRefusal::Signer(source) if source.is_about_extensions() => GoogleCheck::Extension,
+            GceFirmwareRefusal::Signer(_) | GceFirmwareRefusal::SignerUse => GoogleCheck::Chain,
             GceFirmwareRefusal::Path(error) => match error.question() {
-                Question::Chain | Question::Revoked | Question::Crl => GoogleCheck::Chain.into(),
-                Question::Root => GoogleCheck::Root.into(),
-                Question::Extension => GoogleCheck::Extension.into(),
-                Question::Validity => GoogleCheck::Validity.into(),
+                Question::Chain | Question::Revoked | Question::Crl => GoogleCheck::Chain,
+                Question::Root => GoogleCheck::Root,
+                Question::Extension => GoogleCheck::Extension,
+                Question::Validity => GoogleCheck::Validity,
             },
-            GceFirmwareRefusal::Signature => GoogleCheck::Signature.into(),
+            GceFirmwareRefusal::Signature => GoogleCheck::Signature,
         }
     }
 }
@@ -97,9 +92,6 @@ pub fn verify_gce_endorsement(
 
 fn verify(bytes: &[u8], anchors: &TrustAnchors, now: UnixTime) -> Result<VerifiedGceEndorsement, GceFirmwareRefusal> {
     let endorsement = GceEndorsement::parse(bytes)?;
-    if !anchors.has(Place::GceFirmware) {
-        return Err(GceFirmwareRefusal::NoRoot);
-    }
     let signer = Certificate::parse(endorsement.certificate()).map_err(GceFirmwareRefusal::Signer)?;
     signer.only_critical(&[BASIC_CONSTRAINTS, KEY_USAGE]).map_err(GceFirmwareRefusal::Signer)?;
     let key = match signer.key().map_err(GceFirmwareRefusal::Signer)? {

@@ -24,6 +24,7 @@ pub mod path;
 pub mod pem;
 pub mod roots;
 pub mod table;
+pub mod usage;
 pub mod vek;
 
 mod certificate;

@@ -157,15 +157,17 @@ impl TrustAnchors {
         Ok(self)
     }
 
-    /// These and the root of Google's firmware endorsements: one certificate in PEM or DER. It is not built in, because Google
-    /// publishes no fingerprint of it; whoever names the file has decided that it is Google's. One that is a simulator's already stays
-    /// one.
+    /// These with another root of Google's firmware endorsements: one certificate in PEM or DER, in place of the built-in one.
+    /// Whoever names the file has decided that it is Google's, and that nothing else is. One that is a simulator's already stays one.
     pub fn with_gce_firmware_root(mut self, pem_or_der: &[u8]) -> Result<TrustAnchors, AnchorError> {
         let files = pem::certificates(pem_or_der)?;
         let [der] = files.as_slice() else { return Err(AnchorError::Count { seen: files.len() }) };
         let root = Authority::parse(der, Place::GceFirmware, false)?;
         let simulated = |a: &Authority| a.simulated && a.place == root.place && a.key == root.key;
-        if !self.authorities.iter().any(simulated) {
+        let is_simulated = self.authorities.iter().any(simulated);
+        self.authorities.retain(|a| a.simulated || a.place != Place::GceFirmware);
+        self.forget();
+        if !is_simulated {
             self.add_authority(root)?;
         }
         Ok(self)
@@ -202,10 +204,6 @@ impl TrustAnchors {
 
     pub(super) fn named<'a>(&'a self, subject: &'a [u8]) -> impl Iterator<Item = &'a Anchor> {
         self.anchors.iter().filter(move |a| a.subject == subject)
-    }
-
-    pub(super) fn has(&self, place: Place) -> bool {
-        self.authorities.iter().any(|a| a.place == place)
     }
 
     /// The roots of this name for this place.
