@@ -89,7 +89,8 @@ fn values_beside_a_document_are_compared_with_those_that_it_signs() {
     let Some(folder) = evidence("values_beside_a_document_are_compared_with_those_that_it_signs") else { return };
     let fixture = fixture(&folder, "tpm-aws/test-nitro-fixture.json");
     let (dir, at) = (Dir::new("nitro-values"), "2026-02-03T11:00:00Z");
-    let document = ["--nitro-document".to_owned(), dir.write("doc", unhex(&fixture["attestation"]["nitro"]["document"]))];
+    let document =
+        ["--nitro-document".to_owned(), dir.write("doc", unhex(&fixture["attestation"]["nitro"]["document"]))];
     let mut values = fixture["pcrs"]["sha384"].clone();
     let with = |values: &Value| {
         let pcrs = ["--pcrs".to_owned(), dir.write("pcrs.json", values.to_string())];
@@ -203,7 +204,8 @@ fn flags_of_what_was_asked_name_what_is_wrong_with_them() {
         ("--nonce", "0", "hex"),
         ("--nonce", &"00".repeat(65), "65 bytes"),
     ] {
-        let error = Cli::try_parse_from(["verify", "--quote", "q", "--quote-signature", "s", "--pcrs", "p", flag, value]);
+        let error =
+            Cli::try_parse_from(["verify", "--quote", "q", "--quote-signature", "s", "--pcrs", "p", flag, value]);
         let text = error.err().unwrap_or_else(|| panic!("{flag} {value}")).to_string();
         assert!(text.contains(flag) && text.contains(words), "{text}");
     }

@@ -24,7 +24,8 @@ pub struct GivenReportData(pub(super) [u8; 64]);
 const MAX_NONCE: usize = 64;
 
 pub(super) fn nonce(text: &str) -> Result<GivenNonce, String> {
-    let bytes = hex::decode(text.strip_prefix("0x").unwrap_or(text)).map_err(|_| "wanted hex digits, two for each byte")?;
+    let bytes =
+        hex::decode(text.strip_prefix("0x").unwrap_or(text)).map_err(|_| "wanted hex digits, two for each byte")?;
     match bytes.len() {
         1..=MAX_NONCE => Ok(GivenNonce(bytes)),
         seen => Err(format!("{seen} bytes; wanted 1 to {MAX_NONCE}")),

@@ -202,7 +202,11 @@ fn failures(rules: &EndorsementRules, evidence: &VerifiedEvidence) -> Vec<Failur
     let measurement = evidence.report().report().measurement();
     if let Some(refusal) = evidence.parts().refused_endorsement() {
         let told = Finding::of_verification(refusal.check(), refusal);
-        return vec![Failure { check: refusal.check(), seen: told.seen().to_owned(), wanted: told.wanted().to_owned() }];
+        return vec![Failure {
+            check: refusal.check(),
+            seen: told.seen().to_owned(),
+            wanted: told.wanted().to_owned(),
+        }];
     }
     let Some(verified) = evidence.parts().gce_endorsement() else {
         return vec![Failure {

@@ -1,7 +1,7 @@
 //! The vTPM and the machine in a line each, for people: where it is, whose word it is, and which machine of the cloud that makes it.
 
-use verify::endorsement::AkIdentity;
 use formats::evidence::snp::Measurement;
+use verify::endorsement::AkIdentity;
 use verify::{AkProof, TpmKind, VerifiedEvidence, VerifiedParts, VerifiedTpm};
 
 pub(super) fn vtpm(tpm: &VerifiedTpm) -> String {
@@ -60,12 +60,16 @@ pub(super) fn machine(evidence: &VerifiedEvidence) -> Vec<(&'static str, String)
 
 /// What Google endorsed, and whether that is the firmware of this report.
 fn endorsement(parts: &VerifiedParts, measurement: &Measurement) -> Vec<(&'static str, String)> {
-    let Some(snp) = parts.gce_endorsement().and_then(|verified| verified.endorsement().snp()) else { return Vec::new() };
+    let Some(snp) = parts.gce_endorsement().and_then(|verified| verified.endorsement().snp()) else {
+        return Vec::new();
+    };
     let of_report = match snp.vmsas_of(measurement) {
         Some(vmsas) => format!("this measurement, with {vmsas} virtual CPUs"),
         None => "another firmware than this report's".to_owned(),
     };
     let mut rows = vec![("endorsement", format!("Google endorses {of_report}; svn {}", snp.svn()))];
-    rows.extend(snp.svsm_measurement().map(|digest| ("endorsed svsm", format!("{digest}, which nothing is compared with"))));
+    rows.extend(
+        snp.svsm_measurement().map(|digest| ("endorsed svsm", format!("{digest}, which nothing is compared with"))),
+    );
     rows
 }

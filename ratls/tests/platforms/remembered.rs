@@ -74,7 +74,8 @@ fn a_certificate_that_expired_is_refused_although_it_is_remembered() {
     use ratls::endorsement::{AkError, PublicKey, verify_azure_ak, verify_gce_ak};
 
     let ends = UnixTime::from_secs(2_524_607_999);
-    let (before, after) = (UnixTime::from_secs(1_577_836_799 - CLOCK_LEEWAY_SECS), UnixTime::from_secs(ends.as_secs() + 1));
+    let (before, after) =
+        (UnixTime::from_secs(1_577_836_799 - CLOCK_LEEWAY_SECS), UnixTime::from_secs(ends.as_secs() + 1));
     type Verify =
         fn(&[&[u8]], &[&[u8]], &PublicKey, &TrustAnchors, UnixTime) -> Result<ratls::endorsement::VerifiedAk, AkError>;
     let azure_key = PublicKey::rsa(&azure_tpm().modulus(), &[1, 0, 1]).unwrap();

@@ -153,9 +153,11 @@ fn registers(files: &Files<'_>, outcome: &Outcome<'_>) -> PieceFate {
         return PieceFate::Confirmed("the quote is over their hash");
     }
     match (outcome.tpm.map(VerifiedTpm::pcrs), &files.pcrs) {
-        (Some(signed), Some(given)) if signed.bank() != given.bank() => {
-            PieceFate::Unused(format!("they are of bank {}, and the document signs those of {}", given.bank(), signed.bank()))
-        }
+        (Some(signed), Some(given)) if signed.bank() != given.bank() => PieceFate::Unused(format!(
+            "they are of bank {}, and the document signs those of {}",
+            given.bank(),
+            signed.bank()
+        )),
         (Some(_), _) => PieceFate::Confirmed("the document holds the same"),
         (None, _) => PieceFate::Unsigned("no quote and no document was given that signs them".to_owned()),
     }
@@ -239,11 +241,12 @@ fn material(files: &Files<'_>, outcome: &Outcome<'_>) -> Vec<PieceAccount> {
         label: Some(seen.label),
         fate: match seen.unused {
             None => PieceFate::Verified,
-            Some(UnusedReason::Root) => {
-                PieceFate::Unused("roots are built in or named by the policy, never taken from files of evidence".to_owned())
-            }
+            Some(UnusedReason::Root) => PieceFate::Unused(
+                "roots are built in or named by the policy, never taken from files of evidence".to_owned(),
+            ),
             Some(UnusedReason::OtherKey) => PieceFate::Unused(
-                "it is for another key than those that signed what was given, and issued none of their certificates".to_owned(),
+                "it is for another key than those that signed what was given, and issued none of their certificates"
+                    .to_owned(),
             ),
             Some(UnusedReason::OtherIssuer) => {
                 PieceFate::Unused("its issuer issued no certificate that anything here rests on".to_owned())

@@ -5,9 +5,9 @@
 //! both must be good, and the document is what counts. Neither is a link to the AMD-SP: the document holds the report's
 //! hash because the guest put it there (N50).
 
-use crate::error::VerifyError;
-use crate::endorsement::nitro::verify_nitro_document;
 use crate::channel::Freshness;
+use crate::endorsement::nitro::verify_nitro_document;
+use crate::error::VerifyError;
 use crate::evidence::Platform;
 use crate::pieces::Pieces;
 use crate::tpm::{self, AkProof, TpmKind};

@@ -4,9 +4,9 @@
 //! then its report may be of any day since the machine was made, and the quote is all that is of now. Data that is there and
 //! is not B is never passed over (N46).
 
-use crate::error::VerifyError;
-use crate::endorsement::{AkError, verify_azure_ak};
 use crate::channel::Freshness;
+use crate::endorsement::{AkError, verify_azure_ak};
+use crate::error::VerifyError;
 use crate::evidence::Platform;
 use crate::pieces::{Pieces, carries};
 use crate::tpm::{self, AkProof, TpmError, TpmKind};

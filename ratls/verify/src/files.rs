@@ -359,7 +359,11 @@ impl Job<'_> {
             let replay = Replay::of(log, pcrs.bank()).ok_or(VerifyError::LogBank(pcrs.bank()))?;
             for pcr in (0..24).filter(|pcr| replay.mentions(*pcr)) {
                 if let Comparison::Different { replayed, quoted } = replay.compare(pcr, pcrs) {
-                    return Err(VerifyError::Replay { pcr, replayed: replayed.to_string(), quoted: quoted.to_string() });
+                    return Err(VerifyError::Replay {
+                        pcr,
+                        replayed: replayed.to_string(),
+                        quoted: quoted.to_string(),
+                    });
                 }
             }
         }

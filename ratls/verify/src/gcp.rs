@@ -3,9 +3,9 @@
 //! Report and quote are tied by Q, and by nothing that the AMD-SP knows: Google's certificate vouches for the vTPM, and no
 //! field of it names the report's chip or guest. A quote by a key without a certificate is genuine and proves nothing.
 
-use crate::error::VerifyError;
-use crate::endorsement::{AkError, verify_gce_ak};
 use crate::channel::Freshness;
+use crate::endorsement::{AkError, verify_gce_ak};
+use crate::error::VerifyError;
 use crate::evidence::Platform;
 use crate::pieces::Pieces;
 use crate::tpm::{self, AkProof, TpmKind};

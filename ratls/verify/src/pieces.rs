@@ -1,8 +1,8 @@
 //! The pieces of one ATTEST, one leaf or one bundle, as the platforms' files take them: what came, by kind, beside the B that it
 //! must carry. Nothing in here is verified.
 
-use crate::error::VerifyError;
 use crate::endorsement::TrustAnchors;
+use crate::error::VerifyError;
 use crate::report::{VerifiedReport, verify_report};
 use formats::binding::{Binder, Profile, Statement};
 use formats::crypto::constant_time_eq;

@@ -1,7 +1,7 @@
 //! Profile `snp`: the guest asks for its report itself, and there is nothing beside it.
 
-use crate::error::VerifyError;
 use crate::channel::Freshness;
+use crate::error::VerifyError;
 use crate::evidence::Platform;
 use crate::pieces::Pieces;
 use formats::wire::attest::HardwareFormat;

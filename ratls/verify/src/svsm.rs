@@ -3,8 +3,8 @@
 //! The manifest names the EK of the SVSM's vTPM. That the AK which quotes lives beside that EK is not in the evidence: whoever
 //! chose the nonce can quote with any key. It takes a round trip ([`crate::credential`]); until then the AK is unproven.
 
-use crate::error::VerifyError;
 use crate::channel::Freshness;
+use crate::error::VerifyError;
 use crate::evidence::Platform;
 use crate::pieces::{Pieces, carries};
 use crate::tpm::{self, AkProof, TpmKind};

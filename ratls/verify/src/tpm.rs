@@ -3,9 +3,9 @@
 //! The quote is one question and the key another. A good quote by a key for which nobody vouches says what somebody with
 //! that key wanted to say; `AkProof::link` tells what each kind of voucher is worth.
 
+use crate::channel::Freshness;
 use crate::endorsement::nitro::VerifiedNitro;
 use crate::endorsement::{CrlStatus, PublicKey, VerifiedAk};
-use crate::channel::Freshness;
 use crate::link::Link;
 use crate::pieces::Pieces;
 use crate::quote::{QuoteError, VerifiedQuote, verify_quote_under};

@@ -88,7 +88,7 @@ check_family! {
             wanted: "the list of the files that the kernel measured",
             help: "let the guest send its IMA list ([evidence] in its configuration)",
         }
-        ImaReplay = "L_IMA_REPLAY", Appraise(Nothing), {
+        ImaReplay = "L_IMA_REPLAY", Both(Nothing), {
             subject: "IMA list",
             wanted: "a list that replays to the quoted PCR 10",
             help: "the list was changed or cut, or is of another boot",
@@ -98,7 +98,7 @@ check_family! {
             wanted: "a quote that covers PCR 10",
             help: "nothing confirms the list; let the guest quote PCR 10 too",
         }
-        ImaSha1 = "L_IMA_SHA1", Appraise(Nothing), {
+        ImaSha1 = "L_IMA_SHA1", Both(Nothing), {
             subject: "IMA list",
             wanted: "a kernel that extends digests of the quoted bank",
             help: "kernels before 5.8 extend SHA-1 digests into every bank, which proves too little; use a newer kernel",

@@ -5,32 +5,32 @@ use super::family::check_family;
 check_family! {
     /// A check of Google's endorsement or certificate (`G_…`).
     GoogleCheck {
-        Parse = "G_PARSE", Verify, {
+        Parse = "G_PARSE", Both(Nothing), {
             subject: "firmware endorsement",
             wanted: "a VMLaunchEndorsement of Google",
             help: "fetch it again: docs/policy.md says where Google publishes it",
         }
-        Signature = "G_SIG", Verify, {
+        Signature = "G_SIG", Both(Nothing), {
             subject: "firmware endorsement's signature",
             wanted: "its certificate's key over the bytes received",
             help: "the endorsement was changed after Google signed it; fetch it again",
         }
-        Chain = "G_CHAIN", Verify, {
+        Chain = "G_CHAIN", Both(Nothing), {
             subject: "firmware endorsement's certificate",
             wanted: "one that the root issued itself, for signing",
             help: "the endorsement was changed, or has a form that this version does not know",
         }
-        Root = "G_ROOT", Verify, {
+        Root = "G_ROOT", Both(Nothing), {
             subject: "firmware endorsement's root",
             wanted: "the built-in GCE-cc-tcb-root, or the one that the policy names under [gcp] endorsement_root",
             help: "an endorsement of Google's ends in its root; where the policy names a root, only that one counts",
         }
-        Validity = "G_VALIDITY", Verify, {
+        Validity = "G_VALIDITY", Both(Nothing), {
             subject: "firmware endorsement's validity",
             wanted: "a time within that of the signer's certificate and of the root",
             help: "check the clock of this machine; if it is right, fetch the endorsement again",
         }
-        Extension = "G_EXTENSION", Verify, {
+        Extension = "G_EXTENSION", Both(Nothing), {
             subject: "firmware endorsement's certificate",
             wanted: "extensions that are known here or not critical, each once",
             help: "this is no certificate of Google's signer, or its form changed and a newer version of this program is needed",

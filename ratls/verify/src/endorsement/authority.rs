@@ -130,15 +130,9 @@ mod tests {
 
     #[test]
     fn roots_are_the_ones_that_the_clouds_published() {
-        let fingerprints = [
-            AZURE_VTPM_2023,
-            MICROSOFT_DEVICES_2021,
-            GCE_EK_AK,
-            GCE_TPM_EK_V1,
-            AWS_NITRO_G1,
-            GCE_FIRMWARE_1,
-        ]
-        .map(|der| sha256(&[der]).to_string());
+        let fingerprints =
+            [AZURE_VTPM_2023, MICROSOFT_DEVICES_2021, GCE_EK_AK, GCE_TPM_EK_V1, AWS_NITRO_G1, GCE_FIRMWARE_1]
+                .map(|der| sha256(&[der]).to_string());
         assert_eq!(
             fingerprints,
             [

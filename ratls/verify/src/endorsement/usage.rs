@@ -30,12 +30,7 @@ pub struct MaterialUse {
 }
 
 /// `keys` are those that signed what was verified, `inner` the certificates that came inside of verified evidence.
-pub(crate) fn uses(
-    certificates: &[&[u8]],
-    crls: &[&[u8]],
-    keys: &[PublicKey],
-    inner: &[&[u8]],
-) -> Vec<MaterialUse> {
+pub(crate) fn uses(certificates: &[&[u8]], crls: &[&[u8]], keys: &[PublicKey], inner: &[&[u8]]) -> Vec<MaterialUse> {
     let parsed: Vec<_> = certificates.iter().filter_map(|der| Certificate::parse(der).ok()).collect();
     let mut used: Vec<bool> =
         parsed.iter().map(|certificate| certificate.key().is_ok_and(|key| keys.contains(&key))).collect();
