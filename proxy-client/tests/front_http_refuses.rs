@@ -202,7 +202,10 @@ async fn above_the_limit_of_connections_is_said_and_counted() {
     first.send("CONNECT a.example:1 HTTP/1.1\r\n\r\n").await;
     first.head().await;
     let mut second = Client::of(&front).await;
-    assert!(second.until_reset().await.starts_with("HTTP/1.1 503 "));
+    // What it sent already does not cost it the answer.
+    second.send("GET http://a.example/ HTTP/1.1\r\n\r\n").await;
+    let answer = second.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.ends_with("connections are open"), "{answer}");
     first.end().await;
     first.rest().await;
     drop(first);
@@ -211,4 +214,41 @@ async fn above_the_limit_of_connections_is_said_and_counted() {
     third.send("CONNECT a.example:1 HTTP/1.1\r\n\r\n").await;
     assert!(third.head().await.starts_with("HTTP/1.1 200 "));
     assert!(front.metrics.encode().contains("refused"), "{}", front.metrics.encode());
+}
+
+#[tokio::test]
+async fn every_client_above_the_limit_reads_its_refusal() {
+    let front = http_proxy_with(FakeOpener::to(echo), |_| {}, 1).await;
+    let mut first = Client::of(&front).await;
+    first.send("CONNECT a.example:1 HTTP/1.1\r\n\r\n").await;
+    first.head().await;
+    let mut refused = Vec::new();
+    for _ in 0..200 {
+        let mut client = Client::of(&front).await;
+        client.send("GET http://a.example/ HTTP/1.1\r\n\r\n").await;
+        refused.push(client);
+    }
+    for mut client in refused {
+        assert!(client.rest().await.starts_with("HTTP/1.1 503 "));
+    }
+}
+
+#[tokio::test]
+async fn a_byte_that_no_url_may_have_is_named_with_its_place() {
+    for (request, named) in [
+        (
+            &b"GET http://a.example/a?q=<b> HTTP/1.1\r\n\r\n"[..],
+            "byte 22 of the request target is 0x3c (<); write it as %3C",
+        ),
+        (b"GET http://a.example/caf\xe9 HTTP/1.1\r\n\r\n", "byte 21 of the request target is 0xe9; write it as %E9"),
+        (b"GET http://a.example/a b HTTP/1.1\r\n\r\n", "byte 19 of the request target is 0x20; write it as %20"),
+    ] {
+        let front = http_proxy(FakeOpener::to(echo)).await;
+        let mut client = Client::of(&front).await;
+        client.send(request).await;
+        let answer = client.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{answer}");
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "one answer: {answer}");
+        assert!(answer.contains(named), "{answer}");
+    }
 }

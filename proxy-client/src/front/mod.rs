@@ -28,6 +28,7 @@ use proxy_core::metrics::{Kind, Metrics};
 use proxy_core::net::{Listener, LocalStream, Peer};
 use proxy_core::tasks::{Holding, Tasks};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::Semaphore;
 
 use crate::open::Tunnel;
 
@@ -35,6 +36,8 @@ use crate::open::Tunnel;
 const AHEAD_WAIT: Duration = Duration::from_secs(30);
 /// For the peer of a refused connection to read the refusal and close.
 const LINGER: Duration = Duration::from_secs(1);
+/// Refused connections of one entrance that may read their refusal at the same time.
+const MAX_PARTING: usize = 128;
 /// Unread bytes that are taken from a peer before its connection is closed over its head.
 const MAX_LINGER_BYTES: usize = 256 * 1024;
 
@@ -60,6 +63,7 @@ impl Entrance {
     {
         let way = self.way;
         let serve = Arc::new(serve);
+        let parting = Arc::new(Semaphore::new(MAX_PARTING));
         loop {
             let accepted = tokio::select! {
                 biased;
@@ -82,17 +86,32 @@ impl Entrance {
                         Holding::new(serve(stream, peer), (permit, counted))
                     });
                 }
-                Err(refusal) => self.turn_away(stream, peer, refusal).await,
+                Err(refusal) => self.turn_away(stream, peer, refusal, &parting).await,
             }
         }
     }
 
-    async fn turn_away(&self, mut stream: LocalStream, peer: Peer, refusal: limits::Refusal) {
-        tracing::warn!(way = self.way, %peer, reason = refusal.reason(), %refusal, "connection refused");
+    /// Says why and closes. A reset would take the answer along, so the peer gets a moment to read it, in a task of its own.
+    /// Where too many of those run, the next connection is accepted only when one has ended: above the limit of connections
+    /// it would be turned away too.
+    async fn turn_away(&self, mut stream: LocalStream, peer: Peer, refusal: limits::Refusal, parting: &Arc<Semaphore>) {
         self.metrics.refused_connection(refusal.reason());
-        // A new socket takes these few bytes at once or never.
-        let _ = tokio::time::timeout(Duration::from_millis(1), stream.write_all(self.too_many)).await;
-        stream.abort();
+        tracing::warn!(way = self.way, %peer, reason = refusal.reason(), %refusal, "connection refused");
+        if self.too_many.is_empty() {
+            return stream.abort();
+        }
+        let place = tokio::select! {
+            () = self.tasks.draining() => return stream.abort(),
+            place = parting.clone().acquire_owned() => place,
+        };
+        let too_many = self.too_many;
+        self.tasks.spawn("refusal", async move {
+            let _place = place;
+            match tokio::time::timeout(LINGER, stream.write_all(too_many)).await {
+                Ok(Ok(())) => close_gently(stream).await,
+                Ok(Err(_)) | Err(_) => stream.abort(),
+            }
+        });
     }
 }
 

@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
+use super::first_line::{FirstLine, RefusedTarget, is_empty_answer};
+
 /// The limits of one connection to the proxy port.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadlines {
@@ -47,6 +49,7 @@ pub(super) struct Clock {
 
 struct State {
     phase: Phase,
+    first_line: FirstLine,
     last_byte: Instant,
 }
 
@@ -60,22 +63,40 @@ enum Phase {
 impl Clock {
     pub(super) fn start(deadlines: Deadlines) -> Arc<Clock> {
         let started = Instant::now();
-        let state = State { phase: Phase::Head { since: started }, last_byte: started };
+        let phase = Phase::Head { since: started };
+        let state = State { phase, first_line: FirstLine::default(), last_byte: started };
         Arc::new(Clock { deadlines, started, state: Mutex::new(state) })
     }
 
     /// A request is being served until the value is dropped.
     pub(super) fn exchange(self: &Arc<Clock>) -> Exchange {
-        self.lock().phase = Phase::Exchange;
-        Exchange { clock: Arc::clone(self) }
+        let mut state = self.lock();
+        state.phase = Phase::Exchange;
+        let has_empty_path = std::mem::take(&mut state.first_line).has_empty_path();
+        drop(state);
+        Exchange { clock: Arc::clone(self), has_empty_path }
     }
 
-    fn byte_passed(&self, read: bool) {
+    /// Why hyper does not take the target of the request that is arriving, if that is known.
+    pub(super) fn refused_target(&self) -> Option<RefusedTarget> {
+        let state = self.lock();
+        matches!(state.phase, Phase::Head { .. }).then(|| state.first_line.refused_target()).flatten()
+    }
+
+    fn wrote(&self) {
+        self.lock().last_byte = Instant::now();
+    }
+
+    fn read(&self, bytes: &[u8]) {
         let now = Instant::now();
         let mut state = self.lock();
         state.last_byte = now;
-        if read && matches!(state.phase, Phase::Between { .. }) {
+        if matches!(state.phase, Phase::Between { .. }) {
             state.phase = Phase::Head { since: now };
+            state.first_line = FirstLine::default();
+        }
+        if matches!(state.phase, Phase::Head { .. }) {
+            state.first_line.push(bytes);
         }
     }
 
@@ -98,6 +119,8 @@ impl Clock {
 /// One request and its response.
 pub(super) struct Exchange {
     clock: Arc<Clock>,
+    /// The request's target ended with its authority, as far as its first line was seen.
+    pub(super) has_empty_path: bool,
 }
 
 impl Drop for Exchange {
@@ -148,9 +171,14 @@ impl<T> Timed<T> {
         self.stream
     }
 
+    /// hyper's answer to a target that it does not take says nothing; ours follows instead.
+    fn replaces(&self, bytes: &[u8]) -> bool {
+        is_empty_answer(bytes) && self.clock.refused_target().is_some()
+    }
+
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if matches!(result, Poll::Ready(Ok(1..))) {
-            self.clock.byte_passed(false);
+            self.clock.wrote();
         }
         result
     }
@@ -160,8 +188,8 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        if buffer.filled().len() > before {
-            self.clock.byte_passed(true);
+        if let Some(bytes @ [_, ..]) = buffer.filled().get(before..) {
+            self.clock.read(bytes);
         }
         Poll::Ready(Ok(()))
     }
@@ -169,6 +197,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Timed<T> {
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.replaces(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.wrote(result)
     }
@@ -177,6 +208,11 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Timed<T> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [bytes] = slices
+            && self.replaces(bytes)
+        {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.wrote(result)
     }

@@ -9,6 +9,8 @@
 
 mod body;
 mod clock;
+mod ending;
+mod first_line;
 mod headers;
 mod target;
 mod upstream;
@@ -18,6 +20,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, EXPECT, HOST};
@@ -30,11 +33,13 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use proxy_core::headers::strip_for_next_hop;
 use proxy_core::net::{LocalStream, Peer};
+use tokio::io::AsyncWriteExt;
 
 pub use clock::Deadlines;
 
 use self::body::{Answer, FromUpstream, Gate, ToClient, ToUpstream};
 use self::clock::{Clock, Exchange, Expired, Timed, Watch};
+use self::ending::EndingTunnel;
 use self::target::{Asked, BadRequest, Forward};
 use self::upstream::{Answered, UpstreamError, Upstreams};
 use super::refusal::{self, LEVEL_HEADER, Refusal, VERDICT_HEADER};
@@ -42,6 +47,8 @@ use super::{carry, close_gently};
 use crate::open::{Opener, Said, Tunnel};
 
 pub const WAY: &str = "http";
+/// For an answer of ours to go out after hyper has given up.
+const ANSWER_WAIT: Duration = Duration::from_secs(1);
 /// For a client above the limit of connections.
 pub const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable (too many connections)\r\nRetry-After: 1\r\n\
     Content-Type: text/plain\r\nContent-Length: 45\r\nConnection: close\r\n\r\n\
@@ -128,8 +135,20 @@ impl Inner {
             }
             // Hyper has answered 400 or 431.
             (End::Http(Err(error)), _) if error.is_parse() => {
-                tracing::debug!(way = WAY, peer = %self.peer, %error, "not a request");
-                close_gently(local).await;
+                match self.clock.refused_target() {
+                    None => {
+                        tracing::debug!(way = WAY, peer = %self.peer, %error, "not a request");
+                        close_gently(local).await;
+                    }
+                    Some(refused) => {
+                        tracing::warn!(way = WAY, peer = %self.peer, error = %refused, "request refused");
+                        let mut local = local;
+                        // The clock has kept hyper's answer, which says nothing.
+                        let _ = tokio::time::timeout(ANSWER_WAIT, local.write_all(&refused.answer())).await;
+                        close_gently(local).await;
+                    }
+                }
+                self.upstreams.close().await;
             }
             // A response that broke off must not look whole, not even one that only the end of the connection ends.
             (End::Http(Err(error)), _) => {
@@ -142,7 +161,11 @@ impl Inner {
                     Expired::KeepAlive => {
                         tokio::join!(close_gently(local), self.upstreams.close());
                     }
-                    Expired::RequestHead | Expired::Idle | Expired::Lifetime => local.abort(),
+                    Expired::RequestHead => {
+                        local.abort();
+                        self.upstreams.close().await;
+                    }
+                    Expired::Idle | Expired::Lifetime => local.abort(),
                 }
             }
         }
@@ -152,7 +175,8 @@ impl Inner {
         let exchange = self.clock.exchange();
         let asked_with = request.headers().clone();
         let is_connect = *request.method() == Method::CONNECT;
-        let answer = match target::classify(request.method(), request.uri(), request.headers()) {
+        let answer = match target::classify(request.method(), request.uri(), request.headers(), exchange.has_empty_path)
+        {
             Ok(Asked::Tunnel { name }) => self.tunnel(&name, &request).await,
             Ok(Asked::Forward(forward)) => self.forward(forward, request, exchange).await,
             Err(bad) => Err(bad.into()),
@@ -223,9 +247,9 @@ impl Inner {
             .await
             .map_err(|error| Refusal::of_upstream(format!("the upstream did not complete the upgrade: {error}")))?;
         let upgraded = upgraded
-            .downcast::<TokioIo<Box<dyn Tunnel>>>()
+            .downcast::<TokioIo<EndingTunnel>>()
             .expect("every upstream connection runs over a tunnel in a TokioIo");
-        self.hand_over(upgraded.io.into_inner(), upgraded.read_buf);
+        self.hand_over(upgraded.io.into_inner().into_inner(), upgraded.read_buf);
         let (mut parts, _) = response.into_parts();
         self.incoming(&mut parts.headers, verdict);
         headers::set_upgrade(&mut parts.headers, protocol);

@@ -66,13 +66,19 @@ impl BadRequest {
     }
 }
 
-pub(super) fn classify(method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<Asked, BadRequest> {
+/// `has_empty_path`: the target as it came ended with its authority.
+pub(super) fn classify(
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    has_empty_path: bool,
+) -> Result<Asked, BadRequest> {
     let hosts = headers.get_all(HOST).iter().count();
     if hosts > 1 {
         return Err(BadRequest::Hosts { seen: hosts });
     }
     super::headers::only_chunked(headers).map_err(|seen| BadRequest::TransferCoding { seen })?;
-    if *method == Method::CONNECT { tunnel(uri) } else { forward(uri) }
+    if *method == Method::CONNECT { tunnel(uri) } else { forward(method, uri, has_empty_path) }
 }
 
 fn tunnel(uri: &Uri) -> Result<Asked, BadRequest> {
@@ -87,7 +93,7 @@ fn tunnel(uri: &Uri) -> Result<Asked, BadRequest> {
     Ok(Asked::Tunnel { name: format!("{}:{port}", authority.host()) })
 }
 
-fn forward(uri: &Uri) -> Result<Asked, BadRequest> {
+fn forward(method: &Method, uri: &Uri, has_empty_path: bool) -> Result<Asked, BadRequest> {
     let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else { return Err(BadRequest::OriginForm) };
     if *scheme != Scheme::HTTP {
         return Err(BadRequest::Scheme { scheme: scheme.to_string() });
@@ -96,7 +102,11 @@ fn forward(uri: &Uri) -> Result<Asked, BadRequest> {
         return Err(BadRequest::UserInfo);
     }
     let port = authority.port_u16().unwrap_or(80);
-    let origin = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+    // OPTIONS without a path asks about the server (RFC 9112, 3.2.4); the parsed URI has "/" there.
+    let origin = match *method == Method::OPTIONS && has_empty_path {
+        true => PathAndQuery::from_static("*"),
+        false => uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
+    };
     Ok(Asked::Forward(Forward {
         name: format!("{}:{port}", authority.host()),
         host: HeaderValue::from_str(authority.as_str()).map_err(|_| BadRequest::Target)?,
@@ -109,7 +119,7 @@ mod tests {
     use super::*;
 
     fn asked(method: Method, target: &str) -> Result<Asked, BadRequest> {
-        classify(&method, &target.parse().unwrap(), &HeaderMap::new())
+        classify(&method, &target.parse().unwrap(), &HeaderMap::new(), false)
     }
 
     fn forwarded(target: &str) -> Forward {
@@ -130,6 +140,18 @@ mod tests {
         assert_eq!(forward.host, "[::1]:8080");
         assert_eq!(forward.origin.to_string(), "/");
         assert_eq!(forwarded("http://a.example?q").origin.to_string(), "/?q");
+    }
+
+    #[test]
+    fn options_without_a_path_asks_about_the_server() {
+        let origin =
+            |method, empty| match classify(&method, &"http://a.example".parse().unwrap(), &HeaderMap::new(), empty) {
+                Ok(Asked::Forward(forward)) => forward.origin.to_string(),
+                other => panic!("{other:?}"),
+            };
+        assert_eq!(origin(Method::OPTIONS, true), "*");
+        assert_eq!(origin(Method::OPTIONS, false), "/");
+        assert_eq!(origin(Method::GET, true), "/");
     }
 
     #[test]
@@ -164,7 +186,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(HOST, HeaderValue::from_static("a.example"));
         headers.append(HOST, HeaderValue::from_static("b.example"));
-        let seen = classify(&Method::GET, &"http://a.example/".parse().unwrap(), &headers);
+        let seen = classify(&Method::GET, &"http://a.example/".parse().unwrap(), &headers, false);
         assert_eq!(seen, Err(BadRequest::Hosts { seen: 2 }));
     }
 }

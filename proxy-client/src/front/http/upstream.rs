@@ -2,7 +2,8 @@
 //!
 //! The connections are driven by the task of the client connection that uses them ([`Upstreams::poll`]): nothing is
 //! spawned, nothing outlives the client, and a request costs no wake-up of another task. Tunnels are never shared
-//! between client connections.
+//! between client connections; when a client has gone, its tunnels end with FIN in both directions ([`EndingTunnel`]), and the
+//! attested connections beneath them can carry tunnels of other clients.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,7 +18,8 @@ use hyper_util::rt::TokioIo;
 
 use super::VerdictHeaders;
 use super::body::ToUpstream;
-use crate::open::{OpenError, Opener, Tunnel};
+use super::ending::EndingTunnel;
+use crate::open::{OpenError, Opener};
 
 /// Tunnels that rest, per client connection. Each takes a place at the guest.
 const MAX_IDLE: usize = 4;
@@ -85,7 +87,7 @@ impl Upstreams {
 
     async fn open(&self, name: &str) -> Result<Upstream, UpstreamError> {
         let opened = self.opener.open(name).await?;
-        let io: TokioIo<Box<dyn Tunnel>> = TokioIo::new(opened.tunnel);
+        let io = TokioIo::new(EndingTunnel::new(opened.tunnel));
         let (sender, connection) = Builder::new()
             .preserve_header_case(true)
             .max_buf_size(self.max_head_bytes)
