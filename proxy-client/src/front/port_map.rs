@@ -17,7 +17,7 @@ pub async fn serve(opener: Arc<dyn Opener>, name: Arc<str>, local: LocalStream, 
     match opener.open_early(&name).await {
         Ok(opened) => {
             if let Err(error) = carry(opened.tunnel, local, &[], &[]).await {
-                tracing::debug!(way = WAY, %peer, %error, "a tunnel ended before both sides had");
+                refusal::log_end(WAY, &peer, &name, &error);
             }
         }
         Err(error) => {

@@ -3,6 +3,7 @@
 //! One place turns an [`OpenError`] into an HTTP answer, a SOCKS reply and a log line, so that the three never differ.
 //! What a guest wrote is shown as text and never as structure: what deceives a reader is escaped.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
 use proxy_core::net::Peer;
-use ratls::appraise::{AttestationResult, Finding, Paint};
+use proxy_core::tunnel::TunnelEnd;
+use ratls::appraise::{AttestationResult, Finding, Paint, Severity};
 use ratls::text::{Untrusted, json_for_people};
 use serde::Serialize;
 
@@ -213,11 +215,33 @@ pub fn socks_reply(error: &OpenError) -> Reply {
     }
 }
 
-/// One event per refusal.
+/// One event per refusal, with what was seen and wanted where the guest's evidence is refused.
 pub(super) fn log(way: &'static str, peer: &Peer, name: &str, error: &OpenError) {
     let kind = Refusal::from(error).kind;
-    let findings: Vec<&str> = error.findings().iter().map(Finding::id).collect();
+    let findings = fatal_findings(error.findings());
     tracing::warn!(way, %peer, name, kind, %error, ?findings, "no tunnel");
+}
+
+/// Each fatal finding in one line; the others changed nothing.
+fn fatal_findings(findings: &[Finding]) -> Vec<String> {
+    let fatal = findings.iter().filter(|finding| finding.severity() == Severity::Fatal);
+    fatal.map(|f| format!("{}: seen {}; wanted {}", f.id(), Untrusted(f.seen()), Untrusted(f.wanted()))).collect()
+}
+
+/// The end of a tunnel whose OPEN went out with the first bytes: a refusal comes only then.
+pub(super) fn log_end(way: &'static str, peer: &Peer, name: &str, error: &io::Error) {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<TunnelEnd>()) {
+        Some(TunnelEnd::Refused(_)) => {
+            let kind = "upstream-refused";
+            let hint = "is the server behind evident-proxy running?";
+            tracing::warn!(way, %peer, name, kind, %error, hint, "no tunnel");
+        }
+        _ => match error.get_ref().and_then(|inner| inner.downcast_ref::<OpenError>()) {
+            // The connection ended before the guest took the tunnel, and no other could be had.
+            Some(open) => log(way, peer, name, open),
+            None => tracing::debug!(way, %peer, %error, "a tunnel ended before both sides had"),
+        },
+    }
 }
 
 #[cfg(test)]
