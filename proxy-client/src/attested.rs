@@ -10,7 +10,7 @@ use proxy_core::net::LocalStream;
 use proxy_core::relay::{RelayEnd, RelayLimits, relay};
 use proxy_core::tasks::Tasks;
 use proxy_core::tls::Records;
-use proxy_core::tunnel::{Early, Traffic, TunnelStream};
+use proxy_core::tunnel::{Early, Traffic, TunnelEnd, TunnelStream};
 use proxy_core::workers;
 use ratls::appraise::AcceptedResult;
 use ratls::digest::Sha256Digest;
@@ -21,11 +21,15 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::dial::Target;
 use crate::failed::{tunnel_refused, unreachable};
+use crate::lifespan::Lifespan;
 use crate::open::{OpenError, Said};
 use crate::pool::{Lease, Pool};
 
 /// How long a half-written frame may take to be written out before a CLOSE.
 const DRAIN: Duration = Duration::from_secs(1);
+
+/// For the answer to OPEN on a connection that had rested.
+const PROBE: Duration = Duration::from_secs(1);
 
 pub(crate) type Tls = Records<LocalStream>;
 
@@ -45,27 +49,13 @@ struct Facts {
     address: String,
     /// Features that the guest offers.
     offered: u64,
-    /// How long the guest waits for OPEN.
-    pool_idle: Duration,
-    /// The ClientHello.
-    started: Instant,
-    /// When the policy's max_age, the certificates or the revocation list end.
-    expires: Instant,
-    /// When the guest ends the connection, as far as it said.
-    guest_ends: Option<Instant>,
-    /// Since when it carries nothing.
-    idle_since: Instant,
+    lifespan: Lifespan,
     /// The thread whose runtime it is on.
     thread: u32,
     /// Of the next tunnel.
     number: u64,
     /// ACCEPTs that came.
     accepts: u64,
-}
-
-/// A guest closes what was idle for too long; an OPEN must not cross that CLOSE on its way.
-fn idle_margin(pool_idle: Duration) -> Duration {
-    (pool_idle / 8).clamp(Duration::from_millis(100), Duration::from_secs(5))
 }
 
 impl Facts {
@@ -88,16 +78,16 @@ impl AttestedStream {
         let statement = result.evidence().and_then(|evidence| evidence.statement());
         let facts = Box::new(Facts {
             // From the ClientHello, which was before that time: what the guest let pass meanwhile is not added.
-            expires: started + Duration::from_secs(u64::try_from(good_for).unwrap_or(0)),
+            lifespan: Lifespan::new(
+                started,
+                Duration::from_secs(u64::try_from(good_for).unwrap_or(0)),
+                Duration::from_millis(pool_idle_ms),
+            ),
             said: Arc::new(Said::of(result)),
             policy: result.policy_digest(),
             names: statement.map(|statement| statement.names.iter().cloned().collect()).unwrap_or_default(),
             address,
             offered,
-            pool_idle: Duration::from_millis(pool_idle_ms),
-            started,
-            guest_ends: None,
-            idle_since: Instant::now(),
             thread: workers::number(),
             number: 0,
             accepts: 0,
@@ -148,7 +138,7 @@ impl AttestedStream {
 
     /// From now on it carries nothing.
     pub fn rest(&mut self, now: Instant) {
-        self.facts.idle_since = now;
+        self.facts.lifespan.rest(now);
     }
 
     /// Whether it is on the runtime of this thread.
@@ -165,14 +155,14 @@ impl AttestedStream {
         Ok(self)
     }
 
-    /// Whether another OPEN may go out now. What it would carry has a life of its own: a connection takes no tunnel in the
-    /// second half of its time, so that none ends much sooner than on a fresh one.
+    /// Whether another OPEN may go out now ([`Lifespan::may_carry_another`]).
     pub fn may_carry_another(&self, now: Instant, reuse_for: Duration) -> bool {
-        let facts = &self.facts;
-        let ends = facts.guest_ends.map_or(facts.expires, |ends| ends.min(facts.expires));
-        let half = ends.saturating_duration_since(facts.started) / 2;
-        let idle_ends = facts.idle_since + facts.pool_idle.saturating_sub(idle_margin(facts.pool_idle));
-        facts.offered & features::REUSE != 0 && now < facts.started + reuse_for.min(half) && now < idle_ends
+        self.facts.offered & features::REUSE != 0 && self.facts.lifespan.may_carry_another(now, reuse_for)
+    }
+
+    /// Whether it rested so long that OPEN must go out alone ([`GuestTunnel::probed`]).
+    pub(crate) fn needs_probe(&self) -> bool {
+        self.facts.lifespan.needs_probe(Instant::now())
     }
 
     /// Whether nothing came on it: looks, and does not wait.
@@ -195,6 +185,9 @@ impl AttestedStream {
         early: bool,
     ) -> Result<GuestTunnel, OpenError> {
         let facts = &mut self.facts;
+        let ends = facts.lifespan.ends(target.lifetime()).ok_or_else(|| {
+            unreachable(&facts.address, "the evidence of this connection expired before a tunnel was opened")
+        })?;
         let open = Open {
             number: facts.number,
             mode: Mode::Framed,
@@ -217,11 +210,7 @@ impl AttestedStream {
         Ok(GuestTunnel {
             stream: TunnelStream::opened(self.framed, number, traffic.clone()).after(facts.accepts),
             traffic,
-            limits: RelayLimits {
-                idle: target.deadlines.idle,
-                ends: facts.expires.min(facts.started + target.lifetime()),
-                accept_by: Some(accept_by),
-            },
+            limits: RelayLimits { idle: target.deadlines.idle, ends, accept_by: Some(accept_by) },
             accept_by,
             facts: self.facts,
             home,
@@ -264,6 +253,16 @@ pub(crate) struct NotAccepted {
     pub(crate) again: bool,
 }
 
+/// Why a connection that had rested does not carry the tunnel.
+pub(crate) enum ProbeFailure {
+    /// No answer: the path is probably gone.
+    Silent,
+    /// The connection ended.
+    Ended,
+    /// The guest answered; another connection would bring the same.
+    Refused(OpenError),
+}
+
 impl GuestTunnel {
     /// Counts as demand of `lease`'s pool while it lives.
     pub(crate) fn leased(self, lease: Lease) -> Self {
@@ -301,6 +300,19 @@ impl GuestTunnel {
             }
         });
         Err(NotAccepted { error, again })
+    }
+
+    /// Waits a short time for the answer to an OPEN that went out alone on a connection which had rested.
+    pub(crate) async fn probed(mut self) -> Result<Self, ProbeFailure> {
+        match timeout_at(Instant::now() + PROBE, self.stream.wait_accepted()).await {
+            Ok(Ok(())) => Ok(self),
+            Err(_) => Err(ProbeFailure::Silent),
+            Ok(Err(error)) => match error.get_ref().and_then(|inner| inner.downcast_ref::<TunnelEnd>()) {
+                Some(TunnelEnd::Refused(_)) => Err(ProbeFailure::Refused(tunnel_refused(&self.facts.address, error))),
+                // Nothing followed OPEN, so nothing happened that another connection could repeat.
+                _ => Err(ProbeFailure::Ended),
+            },
+        }
     }
 
     /// When this tunnel ends at the latest, whatever it carries.
@@ -360,7 +372,7 @@ impl GuestTunnel {
 fn after(framed: Framed<Tls>, mut facts: Box<Facts>, traffic: &Traffic, home: Option<Arc<Pool>>, tasks: &Tasks) {
     facts.accepts += 1;
     let lifetime = Duration::from_secs(traffic.lifetime_secs.load(Ordering::Relaxed));
-    facts.guest_ends = Instant::now().checked_add(lifetime);
+    facts.lifespan.guest_ends_after(lifetime);
     let stream = AttestedStream { framed, facts };
     match home {
         Some(pool) => pool.put(stream, tasks),

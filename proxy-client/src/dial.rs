@@ -30,6 +30,7 @@ use proxy_core::exit::chain;
 
 use crate::failed::{evidence_missing, unreachable};
 use crate::open::OpenError;
+use crate::race;
 
 /// How long each step may take.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +48,7 @@ pub struct Deadlines {
 
 /// What every connection to one guest has in common.
 pub struct Target {
-    /// Tried in this order.
+    /// Tried in this order, the next before the one before has given up ([`race`]).
     pub addresses: Vec<Addr>,
     pub server_name: ServerName<'static>,
     pub tls: Arc<ClientConfig>,
@@ -137,21 +138,17 @@ impl Target {
     }
 
     async fn dial(&self, deadline: Instant) -> Result<(LocalStream, String), OpenError> {
-        let mut last = None;
-        for (tried, address) in self.addresses.iter().enumerate() {
-            // An equal share of what is left, so that an address which swallows packets does not cost the others.
-            let left = deadline.saturating_duration_since(Instant::now());
-            let others = u32::try_from(self.addresses.len() - tried).unwrap_or(u32::MAX);
-            match connect(address, Instant::now() + left / others).await {
-                Ok(stream) => return Ok((stream, address.to_string())),
-                Err(error) => last = Some((address.to_string(), error)),
+        let dialled = race::first(&self.addresses, |address| async move { connect(address, deadline).await }).await;
+        match dialled {
+            Ok((stream, address)) => Ok((stream, address.to_string())),
+            Err(failed) => {
+                let (address, reason) = match failed.into_iter().next() {
+                    Some((address, error)) => (address.to_string(), chain(&error)),
+                    None => ("(none)".to_owned(), "no address is configured".to_owned()),
+                };
+                Err(OpenError::Unreachable { address, reason })
             }
         }
-        let (address, reason) = match last {
-            Some((address, error)) => (address, chain(&error)),
-            None => ("(none)".to_owned(), "no address is configured".to_owned()),
-        };
-        Err(OpenError::Unreachable { address, reason })
     }
 
     /// How long a connection may last: no longer than the policy relies on evidence, nor than the setting says.

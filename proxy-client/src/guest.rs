@@ -19,7 +19,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::attested::{AttestedStream, Carried, GuestTunnel};
+use crate::attested::{AttestedStream, Carried, GuestTunnel, ProbeFailure};
 use crate::audit::{AuditLog, KeptPolicy};
 use crate::config::{self, ConfigError, Limits};
 use crate::dial::{Deadlines, Target, Witness, now};
@@ -148,11 +148,21 @@ impl Guest {
             true => None,
             false => self.pool.take(|stream| self.is_current(stream), &self.target.tasks),
         };
-        if let Some(stream) = pooled
+        if let Some(stream) = pooled {
+            let probe = stream.needs_probe();
             // Where even OPEN does not go out, nothing has happened.
-            && let Ok(tunnel) = stream.open_from(name, &self.target, home.clone(), early).await
-        {
-            return Ok(tunnel.leased(lease));
+            if let Ok(tunnel) = stream.open_from(name, &self.target, home.clone(), early && !probe).await {
+                if !probe {
+                    return Ok(tunnel.leased(lease));
+                }
+                match tunnel.probed().await {
+                    Ok(tunnel) => return Ok(tunnel.leased(lease)),
+                    Err(ProbeFailure::Refused(error)) => return Err(error),
+                    Err(ProbeFailure::Ended) => {}
+                    // What rested as long went the same way; each of them would cost an application another second.
+                    Err(ProbeFailure::Silent) => self.pool.forget_rested(&self.target.tasks),
+                }
+            }
         }
         Ok(self.fresh().await?.open_from(name, &self.target, home, early).await?.leased(lease))
     }

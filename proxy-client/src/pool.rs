@@ -139,6 +139,19 @@ impl Pool {
         stream.let_go(tasks);
     }
 
+    /// Closes what rested so long that its path may be gone.
+    pub(crate) fn forget_rested(&self, tasks: &Tasks) {
+        let mut rested = Vec::new();
+        let mut idle = lock(&self.idle);
+        for stream in std::mem::take(&mut *idle) {
+            if stream.needs_probe() { rested.push(stream) } else { idle.push_back(stream) }
+        }
+        drop(idle);
+        for stream in rested {
+            stream.let_go(tasks);
+        }
+    }
+
     fn may_carry(&self, stream: &AttestedStream, now: Instant) -> bool {
         stream.may_carry_another(now, self.limits.reuse_for)
     }

@@ -26,10 +26,9 @@ use crate::front::{Entrance, port_map, socks5};
 use crate::guest::{Guest, Opens};
 use crate::open::Opener;
 use crate::page;
+use crate::retry::Retry;
 use crate::router::ByName;
 
-/// Between attempts to reach a guest that was not attested yet.
-const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// For the admin page to answer the last question after the drain.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
@@ -141,19 +140,21 @@ pub async fn run(config: Config) -> Result<ExitCode> {
 /// Attests a guest at start, and again until it succeeds once, so that readiness does not wait for an application. From then
 /// on keeps its pool.
 async fn probe(guest: Arc<Guest>, tasks: Tasks) {
+    let mut retry = Retry::new(guest.label.clone());
     loop {
-        tokio::select! {
+        let pause = tokio::select! {
             () = tasks.draining() => return,
             result = guest.probe() => match result {
                 Ok(()) => break,
-                Err(error) => tracing::warn!(guest = %guest.label, %error, "not attested"),
+                Err(error) => retry.after(&error),
             },
-        }
+        };
         tokio::select! {
             () = tasks.draining() => return,
-            () = tokio::time::sleep(PROBE_INTERVAL) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
+    retry.attested();
     guest.keep_pool().await;
 }
 
