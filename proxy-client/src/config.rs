@@ -27,6 +27,8 @@ use crate::tools::policy::{self, LoadError, LoadedPolicy};
 
 /// Addresses of one guest; each is tried.
 const MAX_ADDRESSES: usize = 16;
+/// 128 bits in base64; a shorter token can be guessed.
+const MIN_TOKEN_CHARS: usize = 22;
 /// protocol: the longest access token in OPEN.
 const MAX_TOKEN_BYTES: usize = ratls::wire::limits::MAX_TOKEN;
 
@@ -349,8 +351,11 @@ fn read_token(file: &Path, origin: &str) -> Result<Token, ConfigError> {
     let token = text.trim_ascii();
     let problem = match token.len() {
         0 => "is empty",
-        n if n > MAX_TOKEN_BYTES => "is longer than any that a guest takes",
         _ if token.iter().any(u8::is_ascii_control) => "has more than one line",
+        n if n < MIN_TOKEN_CHARS => {
+            "has fewer than 22 characters, so that it could be guessed; `evident-proxy token` makes a strong one"
+        }
+        n if n > MAX_TOKEN_BYTES => "is longer than any that a guest takes",
         _ => return Ok(Token(token.to_vec())),
     };
     Err(ConfigError::Token { origin: origin.to_owned(), file: file.to_owned(), problem })

@@ -68,7 +68,7 @@ fn flags_alone_are_enough() {
 #[test]
 fn a_file_says_everything() {
     let folder = Folder::new();
-    folder.write("token", "s3cret\n");
+    folder.write("token", "s3cret-s3cret-s3cret-s3cret\n");
     let config = folder
         .of_file(&format!(
             "http_proxy = \"127.0.0.1:3128\"\nadmin = \"9000\"\nadd_verdict_headers = true\n{GUEST}\
@@ -80,7 +80,7 @@ fn a_file_says_everything() {
         ))
         .unwrap();
     assert_eq!(config.guests.len(), 2);
-    assert_eq!(config.guests[0].token.as_ref().unwrap().as_bytes(), b"s3cret");
+    assert_eq!(config.guests[0].token.as_ref().unwrap().as_bytes(), b"s3cret-s3cret-s3cret-s3cret");
     assert!(!format!("{config:?}").contains("s3cret"));
     assert_eq!(config.guests[1].addresses.len(), 2);
     assert!(config.guests[1].client_certificate.as_ref().unwrap().key.is_absolute());
@@ -185,9 +185,13 @@ fn refuses_what_would_serve_nobody_or_somebody_else() {
 fn a_token_is_one_line() {
     let folder = Folder::new();
     let too_long = "a".repeat(MAX_TOKEN_BYTES + 1);
-    for (text, problem) in
-        [("", "is empty"), (" \n", "is empty"), ("a\nb", "more than one line"), (&too_long, "longer")]
-    {
+    for (text, problem) in [
+        ("", "is empty"),
+        (" \n", "is empty"),
+        ("a\nb", "more than one line"),
+        ("123456789012345678901\n", "fewer than 22 characters"),
+        (&too_long, "longer"),
+    ] {
         folder.write("t", text);
         let refused =
             folder.load("--guest g:1 --policy $D/p.toml --listen 0 --token-file $D/t").unwrap_err().to_string();
