@@ -7,7 +7,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use proxy_core::framing::{Framed, FramingError};
-use proxy_core::link::Link;
+use proxy_core::link::FrameLink;
 use ratls::appraise::Finding;
 use ratls::endorsement::TrustAnchors;
 use ratls::findings::{BindingCheck, TpmCheck};
@@ -72,7 +72,7 @@ impl From<CredentialError> for AskError {
 }
 
 /// Asks for what the policy needs and is not known; without a policy, for everything.
-pub async fn complete<S: Link>(
+pub async fn complete<S: FrameLink>(
     framed: &mut Framed<S>,
     mut evidence: VerifiedEvidence,
     policy: Option<&AppraisalPolicy>,
@@ -131,7 +131,7 @@ fn is_needed(listed: &PartInfo, evidence: &VerifiedEvidence, policy: Option<&App
     }
 }
 
-async fn fetched<S: Link>(framed: &mut Framed<S>, missing: &[PartInfo]) -> Result<Vec<Part>, AskError> {
+async fn fetched<S: FrameLink>(framed: &mut Framed<S>, missing: &[PartInfo]) -> Result<Vec<Part>, AskError> {
     let mut assembler = Assembler::new(missing)?;
     let mut done = missing.is_empty();
     while !done {
@@ -149,7 +149,7 @@ async fn fetched<S: Link>(framed: &mut Framed<S>, missing: &[PartInfo]) -> Resul
     Ok(missing.iter().filter_map(|listed| read(listed).transpose()).collect::<Result<_, _>>()?)
 }
 
-async fn answered<S: Link>(framed: &mut Framed<S>, question: Question) -> Result<CredentialProof, AskError> {
+async fn answered<S: FrameLink>(framed: &mut Framed<S>, question: Question) -> Result<CredentialProof, AskError> {
     let frame = framed.read().await?;
     if frame.kind != FrameType::CredResponse {
         return Err(FramingError::Unexpected { seen: frame.kind, wanted: "CRED_RESP" }.into());

@@ -16,7 +16,7 @@ use ratls::wire::frame::{FrameError, FrameType, Header};
 use ratls::wire::limits::{FRAME_HEADER, MAX_IGNORED};
 use tokio::time::timeout;
 
-use crate::link::{Link, MAX_PLAIN, Sendable, with_scratch};
+use crate::link::{FrameLink, MAX_PLAIN, Sendable, with_scratch};
 use crate::tls::records::RecordError;
 
 /// How long a closer reads on, so that a reset cannot eat its CLOSE (docs/protocol.md, "Ends").
@@ -75,7 +75,7 @@ pub struct Framed<S> {
     pub(crate) ignored: usize,
 }
 
-impl<S: Link> Framed<S> {
+impl<S: FrameLink> Framed<S> {
     pub fn new(stream: S) -> Self {
         Framed { stream, received: BytesMut::new(), out: Vec::new(), sent: 0, ignored: 0 }
     }
@@ -86,7 +86,7 @@ impl<S: Link> Framed<S> {
     }
 
     /// The frames go on over another link, which has what this one had.
-    pub fn over<T: Link>(self, change: impl FnOnce(S) -> io::Result<T>) -> io::Result<Framed<T>> {
+    pub fn over<T: FrameLink>(self, change: impl FnOnce(S) -> io::Result<T>) -> io::Result<Framed<T>> {
         let Framed { stream, received, out, sent, ignored } = self;
         debug_assert!(sent == out.len(), "what was sealed for one link is of no use to another");
         Ok(Framed { stream: change(stream)?, received, out: Vec::new(), sent: 0, ignored })

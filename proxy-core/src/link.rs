@@ -60,7 +60,7 @@ pub enum Sendable {
 }
 
 /// A connection for frames. Records go out in the order in which they were sealed.
-pub trait Link: Unpin {
+pub trait FrameLink: Unpin {
     /// What a sealed record has before and after its plaintext.
     const HEAD: usize;
     const TAIL: usize;
@@ -92,7 +92,7 @@ pub trait Link: Unpin {
     fn poll_open(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<io::Result<usize>>;
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Link for S {
+impl<S: AsyncRead + AsyncWrite + Unpin> FrameLink for S {
     const HEAD: usize = 0;
     const TAIL: usize = 0;
 

@@ -26,7 +26,7 @@ use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::framing::Framed;
-use crate::link::{Link, MAX_PLAIN, RECORDS, Scratch, with_scratch};
+use crate::link::{FrameLink, MAX_PLAIN, RECORDS, Scratch, with_scratch};
 use crate::net::LocalStream;
 use crate::tunnel::{Early, Reading, Traffic, TunnelEnd, TunnelStream, ended, foreign, invalid};
 
@@ -71,7 +71,7 @@ pub enum RelayEnd<S> {
 /// dies: only an end that the other side announced may look like one.
 ///
 /// Not an `async fn`, and what ends a relay is on the heap: an idle tunnel should hold little.
-pub fn relay<S: Link + Send>(
+pub fn relay<S: FrameLink + Send>(
     mut local: LocalStream,
     mut tunnel: TunnelStream<S>,
     traffic: Arc<Traffic>,
@@ -130,7 +130,7 @@ struct Both<'a, S> {
     passed_fin: bool,
 }
 
-impl<'a, S: Link> Both<'a, S> {
+impl<'a, S: FrameLink> Both<'a, S> {
     const STRIDE: usize = S::HEAD + MAX_PLAIN + S::TAIL;
 
     fn new(local: &'a mut LocalStream, tunnel: &'a mut TunnelStream<S>) -> Self {
@@ -359,7 +359,7 @@ fn some(written: io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-async fn abort<S: Link>(local: LocalStream, tunnel: TunnelStream<S>, error: io::Error) -> RelayEnd<S> {
+async fn abort<S: FrameLink>(local: LocalStream, tunnel: TunnelStream<S>, error: io::Error) -> RelayEnd<S> {
     local.abort();
     let inner = error.get_ref();
     let end = inner.and_then(|inner| inner.downcast_ref::<TunnelEnd>());

@@ -21,7 +21,7 @@ use ratls::wire::limits::{FRAME_HEADER, MAX_DATA, MAX_EARLY_DATA_KEPT};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::framing::{Framed, FramingError};
-use crate::link::Link;
+use crate::link::FrameLink;
 
 /// Bytes that went through a tunnel, for metrics and for the idle limit.
 #[derive(Debug, Default)]
@@ -89,7 +89,7 @@ pub enum TunnelEnd {
     Closed(Close),
 }
 
-impl<S: Link> TunnelStream<S> {
+impl<S: FrameLink> TunnelStream<S> {
     /// The guest's side, after it wrote ACCEPT.
     pub fn accepted(framed: Framed<S>, traffic: Arc<Traffic>) -> Self {
         TunnelStream {
@@ -336,7 +336,7 @@ pub(crate) fn invalid(error: impl Into<Box<dyn std::error::Error + Send + Sync>>
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
-impl<S: Link> AsyncRead for TunnelStream<S> {
+impl<S: FrameLink> AsyncRead for TunnelStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         ready!(this.poll_accepted(cx))?;
@@ -368,7 +368,7 @@ impl<S: Link> AsyncRead for TunnelStream<S> {
     }
 }
 
-impl<S: Link> AsyncWrite for TunnelStream<S> {
+impl<S: FrameLink> AsyncWrite for TunnelStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         if self.fin_sent {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use common::{Rng, joined, soon};
 use proxy_core::framing::{Framed, FramingError};
-use proxy_core::link::Link;
+use proxy_core::link::FrameLink;
 use proxy_core::net::LocalStream;
 use proxy_core::relay::{LimitReached, RelayEnd, RelayLimits, relay};
 use proxy_core::tls::Records;
@@ -35,7 +35,7 @@ async fn tcp_pair() -> (TcpStream, TcpStream) {
 
 fn spawn_relay<S>(local: TcpStream, tunnel: Framed<S>, opened: bool, limits: RelayLimits) -> JoinHandle<RelayEnd<S>>
 where
-    S: Link + Send + 'static,
+    S: FrameLink + Send + 'static,
 {
     let traffic = Arc::new(Traffic::default());
     let tunnel = match opened {

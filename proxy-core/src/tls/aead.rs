@@ -26,52 +26,52 @@ const OUTER: [u8; 3] = [23, 3, 3];
 
 /// What the inner type of a record says that it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum InnerType {
     Alert,
     Handshake,
     Data,
 }
 
-impl Kind {
+impl InnerType {
     const fn byte(self) -> u8 {
         match self {
-            Kind::Alert => 21,
-            Kind::Handshake => 22,
-            Kind::Data => 23,
+            InnerType::Alert => 21,
+            InnerType::Handshake => 22,
+            InnerType::Data => 23,
         }
     }
 }
 
 /// The suites of `evident/1`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Suite {
+pub(super) enum RecordSuite {
     Aes128Gcm,
     Aes256Gcm,
     ChaCha20Poly1305,
 }
 
-impl Suite {
-    pub(super) fn of(suite: CipherSuite) -> Option<Suite> {
+impl RecordSuite {
+    pub(super) fn of_cipher(suite: CipherSuite) -> Option<RecordSuite> {
         match suite {
-            CipherSuite::TLS13_AES_128_GCM_SHA256 => Some(Suite::Aes128Gcm),
-            CipherSuite::TLS13_AES_256_GCM_SHA384 => Some(Suite::Aes256Gcm),
-            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Some(Suite::ChaCha20Poly1305),
+            CipherSuite::TLS13_AES_128_GCM_SHA256 => Some(RecordSuite::Aes128Gcm),
+            CipherSuite::TLS13_AES_256_GCM_SHA384 => Some(RecordSuite::Aes256Gcm),
+            CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => Some(RecordSuite::ChaCha20Poly1305),
             _ => None,
         }
     }
 
     fn algorithm(self) -> &'static aead::Algorithm {
         match self {
-            Suite::Aes128Gcm => &aead::AES_128_GCM,
-            Suite::Aes256Gcm => &aead::AES_256_GCM,
-            Suite::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
+            RecordSuite::Aes128Gcm => &aead::AES_128_GCM,
+            RecordSuite::Aes256Gcm => &aead::AES_256_GCM,
+            RecordSuite::ChaCha20Poly1305 => &aead::CHACHA20_POLY1305,
         }
     }
 
     fn hash(self) -> SuiteHash {
         match self {
-            Suite::Aes256Gcm => SuiteHash::Sha384,
-            Suite::Aes128Gcm | Suite::ChaCha20Poly1305 => SuiteHash::Sha256,
+            RecordSuite::Aes256Gcm => SuiteHash::Sha384,
+            RecordSuite::Aes128Gcm | RecordSuite::ChaCha20Poly1305 => SuiteHash::Sha256,
         }
     }
 
@@ -100,7 +100,7 @@ pub(super) enum BadRecord {
 
 /// One direction of one connection.
 pub(super) struct Protection {
-    suite: Suite,
+    suite: RecordSuite,
     secret: Zeroizing<Vec<u8>>,
     key: LessSafeKey,
     iv: [u8; NONCE],
@@ -110,7 +110,7 @@ pub(super) struct Protection {
 
 impl Protection {
     /// Goes on at `sequence` under the keys of this traffic secret.
-    pub(super) fn new(suite: Suite, secret: &[u8], sequence: u64) -> Result<Self, BadRecord> {
+    pub(super) fn new(suite: RecordSuite, secret: &[u8], sequence: u64) -> Result<Self, BadRecord> {
         if secret.len() != suite.hash().length() {
             return Err(BadRecord::Secret);
         }
@@ -136,9 +136,9 @@ impl Protection {
     /// Whether this is the direction that has these keys.
     pub(super) fn has_iv(&self, secrets: &ConnectionTrafficSecrets) -> bool {
         let iv = match (secrets, self.suite) {
-            (ConnectionTrafficSecrets::Aes128Gcm { iv, .. }, Suite::Aes128Gcm)
-            | (ConnectionTrafficSecrets::Aes256Gcm { iv, .. }, Suite::Aes256Gcm)
-            | (ConnectionTrafficSecrets::Chacha20Poly1305 { iv, .. }, Suite::ChaCha20Poly1305) => iv,
+            (ConnectionTrafficSecrets::Aes128Gcm { iv, .. }, RecordSuite::Aes128Gcm)
+            | (ConnectionTrafficSecrets::Aes256Gcm { iv, .. }, RecordSuite::Aes256Gcm)
+            | (ConnectionTrafficSecrets::Chacha20Poly1305 { iv, .. }, RecordSuite::ChaCha20Poly1305) => iv,
             _ => return false,
         };
         constant_time_eq(iv.as_ref(), &self.iv)
@@ -161,7 +161,7 @@ impl Protection {
     ///
     /// # Panics
     /// If `record` has no room for head and tail, or more plaintext than a record may have: our own buffers have neither.
-    pub(super) fn seal(&mut self, kind: Kind, record: &mut [u8]) -> Result<(), BadRecord> {
+    pub(super) fn seal(&mut self, kind: InnerType, record: &mut [u8]) -> Result<(), BadRecord> {
         let end = record.len() - TAG;
         record[end - 1] = kind.byte();
         self.seal_inner(record)
@@ -181,16 +181,16 @@ impl Protection {
     }
 
     /// Opens `HEAD ‖ ciphertext` in place; the plaintext begins after the head and has the length given.
-    pub(super) fn open(&mut self, record: &mut [u8]) -> Result<(Kind, usize), BadRecord> {
+    pub(super) fn open(&mut self, record: &mut [u8]) -> Result<(InnerType, usize), BadRecord> {
         let (head, body) = record.split_at_mut(HEAD);
         let nonce = self.nonce()?;
         let inner = self.key.open_in_place(nonce, Aad::from(&head[..]), body).map_err(|_| BadRecord::Sealed)?;
         // Padding is zeros behind the type.
         let end = inner.iter().rposition(|byte| *byte != 0).ok_or(BadRecord::NoType)?;
         match inner[end] {
-            21 => Ok((Kind::Alert, end)),
-            22 => Ok((Kind::Handshake, end)),
-            23 => Ok((Kind::Data, end)),
+            21 => Ok((InnerType::Alert, end)),
+            22 => Ok((InnerType::Handshake, end)),
+            23 => Ok((InnerType::Data, end)),
             other => Err(BadRecord::Type(other)),
         }
     }
@@ -208,11 +208,11 @@ mod tests {
     #[test]
     fn keys_are_those_of_rfc_8448() {
         let secret = hex("a11af9f05531f856ad47116b45a950328204b4f44bfb6b3a4b4f1f3fcb631643");
-        assert_eq!(Suite::Aes128Gcm.expand(&secret, b"key", 16)[..], hex("9f02283b6c9c07efc26bb9f2ac92e356"));
-        assert_eq!(Suite::Aes128Gcm.expand(&secret, b"iv", 12)[..], hex("cf782b88dd83549aadf1e984"));
+        assert_eq!(RecordSuite::Aes128Gcm.expand(&secret, b"key", 16)[..], hex("9f02283b6c9c07efc26bb9f2ac92e356"));
+        assert_eq!(RecordSuite::Aes128Gcm.expand(&secret, b"iv", 12)[..], hex("cf782b88dd83549aadf1e984"));
     }
 
-    fn pair(suite: Suite) -> (Protection, Protection) {
+    fn pair(suite: RecordSuite) -> (Protection, Protection) {
         let secret = vec![7; suite.hash().length()];
         (Protection::new(suite, &secret, 3).unwrap(), Protection::new(suite, &secret, 3).unwrap())
     }
@@ -223,14 +223,14 @@ mod tests {
 
     #[test]
     fn what_one_seals_the_other_opens_once_and_in_order() {
-        for suite in [Suite::Aes128Gcm, Suite::Aes256Gcm, Suite::ChaCha20Poly1305] {
+        for suite in [RecordSuite::Aes128Gcm, RecordSuite::Aes256Gcm, RecordSuite::ChaCha20Poly1305] {
             let (mut seals, mut opens) = pair(suite);
             for round in 0..3 {
                 for plain in [&b"first"[..], b"", &[9; 16_384]] {
                     let mut sealed = record(plain);
-                    seals.seal(Kind::Data, &mut sealed).unwrap();
+                    seals.seal(InnerType::Data, &mut sealed).unwrap();
                     let mut opened = sealed.clone();
-                    assert_eq!(opens.open(&mut opened).unwrap(), (Kind::Data, plain.len()), "{suite:?}");
+                    assert_eq!(opens.open(&mut opened).unwrap(), (InnerType::Data, plain.len()), "{suite:?}");
                     assert_eq!(&opened[HEAD..HEAD + plain.len()], plain);
                     let (_, mut again) = pair(suite);
                     assert!(round == 0 && plain == b"first" || again.open(&mut sealed).is_err(), "a repeated record");
@@ -244,19 +244,19 @@ mod tests {
 
     #[test]
     fn every_byte_of_a_record_matters() {
-        let (mut seals, _) = pair(Suite::Aes128Gcm);
+        let (mut seals, _) = pair(RecordSuite::Aes128Gcm);
         let mut sealed = record(b"abc");
-        seals.seal(Kind::Data, &mut sealed).unwrap();
+        seals.seal(InnerType::Data, &mut sealed).unwrap();
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
-            assert_eq!(pair(Suite::Aes128Gcm).1.open(&mut changed), Err(BadRecord::Sealed), "byte {at}");
+            assert_eq!(pair(RecordSuite::Aes128Gcm).1.open(&mut changed), Err(BadRecord::Sealed), "byte {at}");
         }
     }
 
     #[test]
     fn a_record_of_padding_alone_and_one_of_another_type_are_refused() {
-        let (mut seals, mut opens) = pair(Suite::Aes128Gcm);
+        let (mut seals, mut opens) = pair(RecordSuite::Aes128Gcm);
         for (byte, error) in [(0, BadRecord::NoType), (20, BadRecord::Type(20))] {
             let mut sealed = record(b"");
             sealed[HEAD] = byte;

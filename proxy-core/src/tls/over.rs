@@ -9,10 +9,10 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::aead::{HEAD, Kind, Protection, Suite, TAG, TAIL};
+use super::aead::{HEAD, InnerType, Protection, RecordSuite, TAG, TAIL};
 use super::inbox::Inbox;
 use super::records::Records;
-use crate::link::{Link, MAX_RECORD, with_scratch};
+use crate::link::{FrameLink, MAX_RECORD, with_scratch};
 
 /// What the other side does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ const LONGEST_INNER: usize = MAX_RECORD + 64;
 /// # Panics
 /// If our own answer is not what the other side can open, record by record, or goes on behind an alert.
 pub fn records_over(steps: &[Step<'_>], cut: usize) -> Outcome {
-    let keys = |secret: u8| Protection::new(Suite::Aes128Gcm, &[secret; 32], 0).expect("a secret of 32 bytes");
+    let keys = |secret: u8| Protection::new(RecordSuite::Aes128Gcm, &[secret; 32], 0).expect("a secret of 32 bytes");
     let (mut theirs, mut ours) = (keys(1), keys(2));
     let mut wire = Vec::new();
     for step in steps {
@@ -109,11 +109,11 @@ fn answer(ours: &mut Protection, mut wire: Vec<u8>) -> (usize, Option<[u8; 2]>) 
         assert!(alert.is_none() && length >= HEAD + TAIL, "nothing follows the alert");
         let (kind, n) = ours.open(record).expect("our records open");
         match (kind, &record[HEAD..HEAD + n]) {
-            (Kind::Handshake, [24, 0, 0, 1, 0]) => {
+            (InnerType::Handshake, [24, 0, 0, 1, 0]) => {
                 key_updates += 1;
                 ours.update().expect("keys of our own making");
             }
-            (Kind::Alert, [level, description]) => alert = Some([*level, *description]),
+            (InnerType::Alert, [level, description]) => alert = Some([*level, *description]),
             other => panic!("an answer of {other:?}"),
         }
         at += length;

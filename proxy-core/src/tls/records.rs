@@ -14,9 +14,9 @@ use std::task::{Context, Poll, ready};
 use rustls::{AlertDescription, Connection, ExtractedSecrets};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::aead::{BadRecord, HEAD, Kind, Protection, Suite, TAIL};
+use super::aead::{BadRecord, HEAD, InnerType, Protection, RecordSuite, TAIL};
 use super::config::Capture;
-use crate::link::{Link, MAX_PLAIN, MAX_RECORD, Scratch, Sendable};
+use crate::link::{FrameLink, MAX_PLAIN, MAX_RECORD, Scratch, Sendable};
 use crate::stack;
 
 /// A key seals no more records than this (RFC 8446 §5.5 allows 2^24.5 of AES-GCM); then KeyUpdate.
@@ -130,7 +130,7 @@ impl<IO> Records<IO> {
     /// The keys of both directions, ours first, out of rustls.
     fn keys_of(connection: Connection, capture: &Capture) -> Result<[Box<Protection>; 2], rustls::Error> {
         let missing = |what: &str| rustls::Error::General(format!("the TLS stack gave no {what}"));
-        let suite = connection.negotiated_cipher_suite().and_then(|suite| Suite::of(suite.suite()));
+        let suite = connection.negotiated_cipher_suite().and_then(|suite| RecordSuite::of_cipher(suite.suite()));
         let suite = suite.ok_or_else(|| missing("suite of TLS 1.3"))?;
         let (client, server) = capture.take_traffic().ok_or_else(|| missing("traffic secrets"))?;
         let (ours, theirs) = match connection {
@@ -199,13 +199,13 @@ impl<IO> Records<IO> {
             }
             let inner = &record[HEAD..HEAD + n];
             match kind {
-                Kind::Data if n > 0 => {
+                InnerType::Data if n > 0 => {
                     self.fruitless = 0;
                     pieces.push(at + HEAD..at + HEAD + n);
                     plain += n;
                 }
-                Kind::Data => self.count_fruitless()?,
-                Kind::Handshake => {
+                InnerType::Data => self.count_fruitless()?,
+                InnerType::Handshake => {
                     let asked = match inner.split_first_chunk() {
                         Some((&KEY_UPDATE, [asked @ 0..=1])) => *asked == 1,
                         Some((&KEY_UPDATE, [other])) => return Err(RecordError::KeyUpdateRequest(*other)),
@@ -220,7 +220,7 @@ impl<IO> Records<IO> {
                     self.owes_key_update |= asked;
                 }
                 // The description decides, not the level; what nobody knows is an error too (RFC 8446 §6).
-                Kind::Alert => match inner {
+                InnerType::Alert => match inner {
                     [_, description] => match AlertDescription::from(*description) {
                         AlertDescription::CloseNotify => self.ended = true,
                         // Announces a close_notify and ends nothing by itself.
@@ -240,7 +240,7 @@ impl<IO> Records<IO> {
         if self.fruitless > MAX_FRUITLESS { Err(RecordError::Fruitless) } else { Ok(()) }
     }
 
-    fn append(&mut self, kind: Kind, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    fn append(&mut self, kind: InnerType, plain: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
         let begin = out.len();
         out.extend_from_slice(&[0; HEAD]);
         out.extend_from_slice(plain);
@@ -252,7 +252,7 @@ impl<IO> Records<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Link for Records<IO> {
+impl<IO: AsyncRead + AsyncWrite + Unpin> FrameLink for Records<IO> {
     const HEAD: usize = HEAD;
     const TAIL: usize = TAIL;
 
@@ -260,14 +260,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link for Records<IO> {
         if self.broken.is_some() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        self.seals.seal(Kind::Data, record).map_err(|bad| invalid(RecordError::from(bad)))
+        self.seals.seal(InnerType::Data, record).map_err(|bad| invalid(RecordError::from(bad)))
     }
 
     fn owed(&mut self, out: &mut Vec<u8>) -> io::Result<()> {
         if self.broken.is_none() && (self.owes_key_update || self.seals.sequence() >= REKEY_AFTER) {
             self.owes_key_update = false;
             let [kind, a, b, c] = KEY_UPDATE;
-            self.append(Kind::Handshake, &[kind, a, b, c, 0], out)?;
+            self.append(InnerType::Handshake, &[kind, a, b, c, 0], out)?;
             self.seals.update().map_err(|bad| invalid(RecordError::from(bad)))?;
         }
         Ok(())
@@ -293,8 +293,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link for Records<IO> {
         if self.ending.is_none() {
             let mut record = Vec::new();
             match self.broken {
-                None => self.append(Kind::Alert, &[WARNING, AlertDescription::CloseNotify.into()], &mut record)?,
-                Some(Broken::Ours(alert)) => self.append(Kind::Alert, &[FATAL, alert.into()], &mut record)?,
+                None => self.append(InnerType::Alert, &[WARNING, AlertDescription::CloseNotify.into()], &mut record)?,
+                Some(Broken::Ours(alert)) => self.append(InnerType::Alert, &[FATAL, alert.into()], &mut record)?,
                 // Who sent a fatal alert has closed the connection (RFC 8446 §6.2).
                 Some(Broken::Theirs) => {}
             }

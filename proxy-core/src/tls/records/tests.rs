@@ -91,7 +91,7 @@ fn alerts_of_the_other_side_are_taken_for_what_they_are() {
     }
 }
 
-const SUITE: Suite = Suite::Aes128Gcm;
+const SUITE: RecordSuite = RecordSuite::Aes128Gcm;
 
 fn keys(secret: u8, sequence: u64) -> Protection {
     Protection::new(SUITE, &[secret; 32], sequence).unwrap()
@@ -130,7 +130,7 @@ async fn after_an_error_of_a_record_an_alert_goes_out_and_no_frame() {
         kinds.push((kind, record[HEAD..HEAD + n].to_vec()));
     }
     assert_eq!(kinds.len(), 2, "{kinds:?}");
-    assert_eq!(kinds[1], (Kind::Alert, vec![FATAL, BAD_RECORD_MAC]));
+    assert_eq!(kinds[1], (InnerType::Alert, vec![FATAL, BAD_RECORD_MAC]));
 }
 
 #[tokio::test]
@@ -138,7 +138,7 @@ async fn after_a_fatal_alert_of_the_other_side_nothing_goes_out() {
     let (near, mut far) = duplex(1 << 20);
     let mut ours = Framed::new(Records::new(near, [keys(1, 0), keys(2, 0)].map(Box::new), Vec::new()));
     let mut alert = [&[0; HEAD][..], &[FATAL, 40], &[0; TAIL]].concat();
-    keys(2, 0).seal(Kind::Alert, &mut alert).unwrap();
+    keys(2, 0).seal(InnerType::Alert, &mut alert).unwrap();
     tokio::io::AsyncWriteExt::write_all(&mut far, &alert).await.unwrap();
     // Sealed before the alert is read, and not sent yet.
     ours.queue(FrameType::Data, b"queued").unwrap();
