@@ -16,7 +16,7 @@ const CRATES: [(&str, usize); 11] = [
     ("ratls/formats", 0),
     ("ratls/measure", 2),
     ("ratls/findings", 0),
-    ("ratls/verify", 2),
+    ("ratls/verify", 1),
     ("ratls/appraise", 6),
     ("ratls", 0),
     ("attester", 3),

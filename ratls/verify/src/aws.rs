@@ -9,8 +9,8 @@ use crate::channel::Freshness;
 use crate::endorsement::nitro::verify_nitro_document;
 use crate::error::VerifyError;
 use crate::evidence::Platform;
-use crate::pieces::Pieces;
-use crate::tpm::{self, AkProof, TpmKind};
+use crate::pieces::{Pieces, quoted};
+use crate::tpm::{AkProof, TpmKind};
 use formats::crypto::{constant_time_eq, sha384};
 use formats::evidence::nitro::NitroDocument;
 use formats::wire::attest::HardwareFormat;
@@ -21,7 +21,7 @@ pub(super) fn verify(pieces: &Pieces<'_>) -> Result<Platform, VerifyError> {
     if let Some(document) = document {
         carries(pieces, document, report)?;
     }
-    let quote = tpm::quoted(pieces, report)?;
+    let quote = quoted(pieces, report)?;
     let platform = Platform::of_report(pieces.verify_report(report)?, Freshness::Connect);
     Ok(match (document, quote) {
         (Some(document), _) => {

@@ -8,7 +8,7 @@ use crate::channel::Freshness;
 use crate::endorsement::{AkError, verify_azure_ak};
 use crate::error::VerifyError;
 use crate::evidence::Platform;
-use crate::pieces::{Pieces, carries};
+use crate::pieces::{Pieces, carries, quoted};
 use crate::tpm::{self, AkProof, TpmError, TpmKind};
 use formats::evidence::hcl::Hcl;
 use formats::evidence::tpm::Key;
@@ -20,7 +20,7 @@ pub(super) fn verify(pieces: &Pieces<'_>) -> Result<Platform, VerifyError> {
         Some(data) => carries(data.as_bytes(), pieces.binder.as_bytes()).map(|()| Freshness::Connect)?,
         None => Freshness::Stale,
     };
-    let quote = tpm::quoted(pieces, hcl.report())?;
+    let quote = quoted(pieces, hcl.report())?;
     if quote.is_none() && freshness == Freshness::Stale {
         return Err(VerifyError::Unbound);
     }

@@ -7,14 +7,14 @@ use crate::channel::Freshness;
 use crate::endorsement::{AkError, verify_gce_ak};
 use crate::error::VerifyError;
 use crate::evidence::Platform;
-use crate::pieces::Pieces;
+use crate::pieces::{Pieces, quoted};
 use crate::tpm::{self, AkProof, TpmKind};
 use formats::wire::attest::HardwareFormat;
 
 pub(super) fn verify(pieces: &Pieces<'_>) -> Result<Platform, VerifyError> {
     let report = pieces.only(HardwareFormat::SnpReport)?;
     pieces.carries_binder(report)?;
-    let quote = tpm::quoted(pieces, report)?;
+    let quote = quoted(pieces, report)?;
     let platform = Platform::of_report(pieces.verify_report(report)?, Freshness::Connect);
     let Some(quote) = quote else { return Ok(platform) };
     let key = tpm::certified_key(quote.public().key());

@@ -3,10 +3,13 @@
 
 use crate::endorsement::TrustAnchors;
 use crate::error::VerifyError;
+use crate::quote::{VerifiedQuote, verify_quote_under};
 use crate::report::{VerifiedReport, verify_report};
-use formats::binding::{Binder, Profile, Statement};
+use crate::tpm::TpmError;
+use formats::binding::{Binder, Profile, Statement, quote_binder};
 use formats::crypto::constant_time_eq;
 use formats::evidence::snp::Report;
+use formats::evidence::tpm::{Bank, PcrValues, Public, Signature};
 use formats::time::UnixTime;
 use formats::wire::attest::{Endorsement, HardwareFormat, TpmEvidence, media};
 
@@ -72,4 +75,26 @@ pub(super) fn carries(seen: &[u8; 64], wanted: &[u8; 64]) -> Result<(), VerifyEr
         return Ok(());
     }
     Err(VerifyError::ReportData { seen: hex::encode(seen), wanted: hex::encode(wanted) })
+}
+
+/// The quote of this statement's AK over this report: `None` where the statement names no AK. Nobody vouches for the key yet.
+pub(super) fn quoted(pieces: &Pieces<'_>, report: &[u8]) -> Result<Option<VerifiedQuote>, TpmError> {
+    let Statement { ak, .. } = pieces.statement;
+    let (wanted, evidence) = match (ak, pieces.tpm) {
+        (None, None) => return Ok(None),
+        (Some(_), None) => return Err(TpmError::Stripped),
+        (None, Some(_)) => return Err(TpmError::Unnamed),
+        (Some(wanted), Some(evidence)) => (*wanted, evidence),
+    };
+    let public = Public::parse(&evidence.public)?;
+    let seen = public.digest();
+    if seen != wanted {
+        return Err(TpmError::OtherAk { seen, wanted });
+    }
+    let bank = Bank::from_algorithm(evidence.bank).ok_or(TpmError::Bank(evidence.bank))?;
+    let pcrs = PcrValues::new(bank, evidence.pcrs.iter().map(|(index, value)| (*index, &value[..])))?;
+    let signature = Signature::parse(&evidence.signature)?;
+    let question = quote_binder(&pieces.binder, report);
+    let quote = verify_quote_under(pieces.anchors, &public, &evidence.attest, &signature, question.as_bytes(), &pcrs)?;
+    Ok(Some(quote))
 }

@@ -6,8 +6,8 @@
 use crate::channel::Freshness;
 use crate::error::VerifyError;
 use crate::evidence::Platform;
-use crate::pieces::{Pieces, carries};
-use crate::tpm::{self, AkProof, TpmKind};
+use crate::pieces::{Pieces, carries, quoted};
+use crate::tpm::{AkProof, TpmKind};
 use formats::crypto::constant_time_eq;
 use formats::evidence::snp::Report;
 use formats::evidence::svsm::{Manifest, report_data};
@@ -23,7 +23,7 @@ pub(super) fn verify(pieces: &Pieces<'_>) -> Result<Platform, VerifyError> {
     if !constant_time_eq(report.report_data().as_bytes(), wanted.as_bytes()) {
         return Err(VerifyError::NotOverManifest);
     }
-    let quote = tpm::quoted(pieces, &evidence.report)?;
+    let quote = quoted(pieces, &evidence.report)?;
     let mut platform = Platform::of_report(pieces.verify_report(&evidence.report)?, Freshness::Connect);
     if let Some(quote) = quote {
         platform = platform.with_tpm(TpmKind::Svsm, quote, AkProof::Unproven);

@@ -7,13 +7,11 @@ use crate::channel::Freshness;
 use crate::endorsement::nitro::VerifiedNitro;
 use crate::endorsement::{CrlStatus, PublicKey, VerifiedAk};
 use crate::link::Link;
-use crate::pieces::Pieces;
-use crate::quote::{QuoteError, VerifiedQuote, verify_quote_under};
+use crate::quote::{QuoteError, VerifiedQuote};
 use findings::{BindingCheck, Check, QuoteCheck};
-use formats::binding::{Statement, quote_binder};
 use formats::digest::Sha256Digest;
 use formats::evidence::tpm::pcr::PcrError;
-use formats::evidence::tpm::{Bank, Clock, Key, PcrValues, Public, PublicError, Signature, SignatureError};
+use formats::evidence::tpm::{Clock, Key, PcrValues, Public, PublicError, SignatureError};
 use formats::time::UnixTime;
 
 /// Where the TPM is.
@@ -249,28 +247,6 @@ impl TpmError {
             TpmError::Quote(error) => error.check(),
         }
     }
-}
-
-/// The quote of this statement's AK over this report: `None` where the statement names no AK. Nobody vouches for the key yet.
-pub(super) fn quoted(pieces: &Pieces<'_>, report: &[u8]) -> Result<Option<VerifiedQuote>, TpmError> {
-    let Statement { ak, .. } = pieces.statement;
-    let (wanted, evidence) = match (ak, pieces.tpm) {
-        (None, None) => return Ok(None),
-        (Some(_), None) => return Err(TpmError::Stripped),
-        (None, Some(_)) => return Err(TpmError::Unnamed),
-        (Some(wanted), Some(evidence)) => (*wanted, evidence),
-    };
-    let public = Public::parse(&evidence.public)?;
-    let seen = public.digest();
-    if seen != wanted {
-        return Err(TpmError::OtherAk { seen, wanted });
-    }
-    let bank = Bank::from_algorithm(evidence.bank).ok_or(TpmError::Bank(evidence.bank))?;
-    let pcrs = PcrValues::new(bank, evidence.pcrs.iter().map(|(index, value)| (*index, &value[..])))?;
-    let signature = Signature::parse(&evidence.signature)?;
-    let question = quote_binder(&pieces.binder, report);
-    let quote = verify_quote_under(pieces.anchors, &public, &evidence.attest, &signature, question.as_bytes(), &pcrs)?;
-    Ok(Some(quote))
 }
 
 /// The key in the form in which certificates are compared.
