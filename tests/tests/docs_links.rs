@@ -10,7 +10,8 @@ use evident_tests::wait::PATIENCE;
 use evident_tests::{Program, process::Finished};
 
 /// Flags of other programs that the documents show: cargo, curl, python, systemd.
-const OF_OTHERS: [&str; 7] = ["--release", "--features", "--proxy", "--bind", "--create", "--now", "--reload"];
+const OF_OTHERS: [&str; 8] =
+    ["--release", "--features", "--proxy", "--bind", "--create", "--now", "--reload", "--system"];
 
 /// Every Markdown file under version control.
 fn documents() -> Result<Vec<PathBuf>> {
@@ -159,12 +160,12 @@ fn docs_show_flags_that_exist() -> Result<()> {
 
 /// The README's quick start prints what the programs print.
 #[test]
-fn docs_readme_names_the_measurement_and_the_findings_of_the_simulator() -> Result<()> {
-    let readme = read("README.md")?;
-    ensure!(readme.contains(evident_tests::policy::SIMULATED_MEASUREMENT), "another measurement than the simulator's");
+fn docs_first_steps_name_the_measurement_and_the_findings_of_the_simulator() -> Result<()> {
+    let steps = read("docs/first-steps.md")?;
+    ensure!(steps.contains(evident_tests::policy::SIMULATED_MEASUREMENT), "another measurement than the simulator's");
     let policy = read("docs/policy.md")?;
     for id in ["S_SIMULATED", "I_ANY", "R_LD", "E_ROOT"] {
-        ensure!(readme.contains(id) && policy.contains(id), "{id} is not in README.md and docs/policy.md");
+        ensure!(steps.contains(id) && policy.contains(id), "{id} is not in docs/first-steps.md and docs/policy.md");
     }
     Ok(())
 }
