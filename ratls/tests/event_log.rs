@@ -151,6 +151,9 @@ fn the_header_is_what_the_profile_says_or_the_log_is_refused() {
     assert_eq!(refusal(&old), EventLogError::Sha1, "Spec ID Event02 is of TCG 1.2");
     old[32] = b'X';
     assert_eq!(refusal(&old), EventLogError::Header);
+    let mut of_tdx = logs::header(&[(12, 48)]);
+    of_tdx[0] = 1;
+    assert_eq!(refusal(&of_tdx), EventLogError::ConfidentialComputing, "a header in measurement register 1");
 }
 
 #[test]

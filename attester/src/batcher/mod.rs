@@ -127,7 +127,7 @@ pub enum AttestError {
     QueueFull { retry_after: Duration },
     #[error("{cap} connections of this source wait for evidence already")]
     SourceOverCap { cap: usize },
-    #[error("no report: {0}")]
+    #[error(transparent)]
     Device(#[from] DeviceError),
     #[error("the batcher has ended")]
     Closed,

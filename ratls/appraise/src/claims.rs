@@ -8,7 +8,7 @@ use super::event_log::Covered;
 use super::launch;
 use super::levels::{Claim, Component, Cover, Inputs, Matched, Provenance, RootState};
 use crate::policy::{IdentityRule, LaunchAnswer, ProfilePolicy};
-use findings::{Check, Finding, Severity, TableEffect};
+use findings::{Check, Finding, ReportCheck, Severity, TableEffect};
 use formats::binding::Profile;
 use verify::{Channel, Freshness, Link, Root, VerifiedEvidence, VerifiedTpm};
 
@@ -90,7 +90,12 @@ fn vtpm_of(evidence: &VerifiedEvidence, amd_sp: &RootState, against: &[Check]) -
 
 /// What a refusal before any evidence leaves: nothing counts, and the reason is the finding.
 pub(super) fn refused(finding: &Finding, profile: Option<Profile>) -> Inputs {
-    let amd_sp = RootState { authentic: false, fatal: vec![finding.check()], ..RootState::sound() };
+    let amd_sp = RootState {
+        authentic: false,
+        missing: finding.is(ReportCheck::Missing),
+        fatal: vec![finding.check()],
+        ..RootState::sound()
+    };
     Inputs { amd_sp, vtpm: profile.and_then(vtpm), claims: Vec::new() }
 }
 

@@ -45,6 +45,18 @@ impl Level {
     }
 }
 
+impl Component {
+    /// Returns its heading in tables for people. Files and programs use `as_str`.
+    pub const fn heading(self) -> &'static str {
+        match self {
+            Component::Firmware => "firmware",
+            Component::Boot => "other boot",
+            Component::Kernel => "kernel",
+            Component::Userspace => "userspace",
+        }
+    }
+}
+
 impl Row {
     pub const fn glyph(self) -> char {
         match self {
@@ -59,7 +71,7 @@ impl Row {
 pub(super) fn table(f: &mut impl Write, rows: &[(&str, &Levels)], paint: Paint) -> fmt::Result {
     let names = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let gap = if names == 0 { 0 } else { 2 };
-    let head = ["firmware", "boot", "kernel", "userspace"].map(|name| format!("{name:<13}")).concat();
+    let head = Component::ALL.map(|component| format!("{:<13}", component.heading())).concat();
     writeln!(f, "  {:names$}{:gap$}AMD-SP  vTPM  {}", "", "", head.trim_end())?;
     for (name, levels) in rows {
         write!(f, "  {name:names$}{:gap$}", "")?;
@@ -90,7 +102,7 @@ pub(super) fn legend(f: &mut impl Write) -> fmt::Result {
 /// Each cell's reason.
 pub(super) fn reasons(f: &mut impl Write, levels: &Levels) -> fmt::Result {
     for cell in levels.cells() {
-        paragraph(f, &format!("  {:<13} ", cell.component().as_str()), &Untrusted(cell.why()).to_string())?;
+        paragraph(f, &format!("  {:<13} ", cell.component().heading()), &Untrusted(cell.why()).to_string())?;
     }
     Ok(())
 }
@@ -101,8 +113,8 @@ pub fn summary(levels: &Levels, signed: Signed) -> Vec<(&'static str, String)> {
         Signed::Now => ("proven", "AMD's hardware signed it", "its vTPM signed it, which the cloud itself runs"),
         Signed::Once => (
             "proven for once",
-            "AMD's hardware signed it, at a time that nobody knows",
-            "its vTPM, which the cloud itself runs, signed it at a time that nobody knows",
+            "AMD's hardware signed it, at an unknown time",
+            "its vTPM, which the cloud itself runs, signed it at an unknown time",
         ),
         Signed::BySimulator => (
             "SIMULATED",
@@ -122,11 +134,12 @@ pub fn summary(levels: &Levels, signed: Signed) -> Vec<(&'static str, String)> {
     line(
         "seen, not compared",
         of(&|cell| cell.level() == Level::L1)
-            .map(|text| format!("{text}: it was measured, and you pinned nothing like it")),
+            .map(|text| format!("{text}: measured, but not (or only in part) compared with your policy")),
     );
     line(
         "not proven",
-        of(&|cell| cell.level() == Level::L0).map(|text| format!("{text}: it may be anything, also the attacker's")),
+        of(&|cell| cell.level() == Level::L0)
+            .map(|text| format!("{text}: unverified: it could be under an attacker's control")),
     );
     lines
 }
@@ -255,7 +268,7 @@ mod tests {
         let mut text = String::new();
         table(&mut text, &[("now", &levels), ("if fresh", &levels)], Paint::Plain).unwrap();
         let lines: Vec<_> = text.lines().collect();
-        assert_eq!(lines[0], "            AMD-SP  vTPM  firmware     boot         kernel       userspace");
+        assert_eq!(lines[0], "            AMD-SP  vTPM  firmware     other boot   kernel       userspace");
         assert_eq!(lines[1], "  now       ✓       –     ○ L0         ○ L0         ○ L0         ○ L0");
         assert!(!text.contains('\u{1b}'));
         let mut unnamed = String::new();

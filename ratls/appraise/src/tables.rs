@@ -58,14 +58,19 @@ impl AttestationResult {
 
     /// The tables to show under each other, with what each is called; the name is empty where there is one alone.
     pub fn table_rows(&self) -> Vec<(&'static str, &Levels)> {
-        let mut rows = vec![("now", self.levels())];
-        if self.levels() != self.levels_if_fresh() {
+        // Evidence in a file is of no connection, so a table of now would only repeat that: a root without a tick, beside a
+        // verdict that says that its signature is genuine.
+        let mut rows = match self.channel {
+            Channel::None => vec![("if fresh", self.levels_if_fresh())],
+            Channel::Exporter | Channel::Key => vec![("now", self.levels())],
+        };
+        if self.channel != Channel::None && self.levels() != self.levels_if_fresh() {
             rows.push(("if fresh", self.levels_if_fresh()));
         }
         if let Some(relaxed) = self.levels_relaxed() {
             rows.push(("relaxed", relaxed));
         }
-        if let [(name, _)] = &mut rows[..] {
+        if let [(name @ "now", _)] = &mut rows[..] {
             *name = "";
         }
         rows

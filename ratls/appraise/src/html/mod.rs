@@ -125,7 +125,7 @@ fn table(result: &AttestationResult) -> String {
         writeln!(
             out,
             "<tr><th scope=\"row\">{}</th><td>{}{}</td></tr>",
-            cell.component().as_str(),
+            cell.component().heading(),
             escape(cell.why()),
             proof(cell)
         )

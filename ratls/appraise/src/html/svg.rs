@@ -6,7 +6,7 @@
 use std::fmt::Write;
 
 use super::escape;
-use crate::levels::{Cell, Level, Levels, Row};
+use crate::levels::{Cell, Component, Level, Levels, Row};
 use verify::Root;
 
 /// Whether the picture is a file of its own.
@@ -50,8 +50,8 @@ pub fn svg(rows: &[(&str, &Levels)], standalone: Standalone<'_>) -> String {
         writeln!(out, "<style>\n{style}</style>\n<rect class=\"paper\" width=\"{width}\" height=\"{height}\"/>")
             .expect(STRING);
     }
-    let head = ["AMD-SP", "vTPM", "firmware", "other boot", "kernel", "userspace"];
-    for (i, name) in head.iter().enumerate() {
+    let head = ["AMD-SP", "vTPM"].into_iter().chain(Component::ALL.map(Component::heading));
+    for (i, name) in head.enumerate() {
         text(&mut out, column(names, i), 21, 13, "dim", name);
     }
     for (i, (name, levels)) in rows.iter().enumerate() {
@@ -163,7 +163,7 @@ fn label(rows: &[(&str, &Levels)]) -> String {
         write!(out, " AMD-SP {}, vTPM {}", said(levels.amd_sp()), said(levels.vtpm())).expect(STRING);
         for cell in levels.cells() {
             let anchor = cell.anchor().map_or(String::new(), |root| format!(" by {}", root.as_str()));
-            write!(out, ", {} {}{anchor}", cell.component().as_str(), cell.level()).expect(STRING);
+            write!(out, ", {} {}{anchor}", cell.component().heading(), cell.level()).expect(STRING);
         }
         out.push('.');
     }
@@ -172,7 +172,7 @@ fn label(rows: &[(&str, &Levels)]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::levels::{Claim, Component, Cover, Inputs, Matched, Provenance, RootState, View, judge};
+    use super::super::super::levels::{Claim, Cover, Inputs, Matched, Provenance, RootState, View, judge};
     use super::*;
     use verify::Link;
 
@@ -194,7 +194,7 @@ mod tests {
     #[test]
     fn the_picture_says_in_words_what_it_shows() {
         let picture = svg(&[("a <guest>", &levels())], Standalone::Yes { notice: "<notice>" });
-        assert!(picture.contains("firmware L2 by amd-sp, boot L0"), "{picture}");
+        assert!(picture.contains("firmware L2 by amd-sp, other boot L0"), "{picture}");
         assert!(picture.contains("a &lt;guest&gt;") && !picture.contains("<guest>") && !picture.contains("<b>"));
         assert!(picture.contains("prefers-color-scheme: dark"));
         assert_eq!(picture.matches("&lt;notice&gt;").count(), 2, "drawn, and in the label");

@@ -74,6 +74,8 @@ pub struct RootState {
     pub bound: bool,
     /// Its word is the same whenever it is asked, so that asking now would show nothing of now.
     pub ageless: bool,
+    /// Nothing of it was given: pieces of evidence without a report.
+    pub missing: bool,
     /// Findings that take everything from this root.
     pub fatal: Vec<Check>,
     /// Why it is not authentic, as a clause; empty where it is.
@@ -118,6 +120,7 @@ impl RootState {
             fresh: true,
             bound: true,
             ageless: false,
+            missing: false,
             fatal: Vec::new(),
             because: String::new(),
         }

@@ -86,7 +86,11 @@ pub fn judge(inputs: &Inputs, view: View) -> Levels {
     }
     Levels {
         view,
-        amd_sp: if inputs.amd_sp.holds() { Row::Ok } else { Row::Failed },
+        amd_sp: match &inputs.amd_sp {
+            root if root.holds() => Row::Ok,
+            root if root.missing => Row::Absent,
+            _ => Row::Failed,
+        },
         vtpm: match &inputs.vtpm {
             None => Row::Absent,
             Some(root) if root.holds() => Row::Ok,

@@ -57,6 +57,7 @@ fn any_root() -> impl Strategy<Value = RootState> {
     // Mostly sound: otherwise nearly every table is empty.
     let flag = || prop::bool::weighted(0.9);
     (flag(), flag(), flag(), flag()).prop_map(|(authentic, fresh, bound, accepted)| RootState {
+        missing: false,
         authentic,
         fresh,
         bound,

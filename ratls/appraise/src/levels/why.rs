@@ -26,6 +26,9 @@ fn reason(cell: &Cell, inputs: &Inputs) -> String {
     let component = cell.component();
     match cell.ground() {
         Ground::Nothing => format!("nothing in the evidence measures {}", name(component)),
+        Ground::Refused if inputs.amd_sp.missing => {
+            "there is no report, so nothing here is known to come from a machine with an AMD-SP".to_owned()
+        }
         Ground::Refused => {
             let vtpm = inputs.vtpm.iter().flat_map(|root| &root.fatal);
             let ids: Vec<&str> = inputs.amd_sp.fatal.iter().chain(vtpm).map(|check| check.id()).collect();

@@ -32,6 +32,8 @@ pub enum EventLogError {
     TooManyEvents,
     #[error("the event log is a TCG 1.2 log with SHA-1 digests only")]
     Sha1,
+    #[error("the log is a CC event log (CCEL): it is about registers of TDX, not about those of a TPM")]
+    ConfidentialComputing,
     #[error("the event log does not begin with the record \"Spec ID Event03\"")]
     Header,
     #[error("the header of the event log has {what} {seen}, wanted {wanted}")]
@@ -95,6 +97,10 @@ fn header(reader: &mut Reader<'_>) -> Result<Vec<Algorithm>, EventLogError> {
     let digest: [u8; 20] = reader.array()?;
     let size = reader.u32_le()?;
     let data = take(reader, size)?;
+    // TDX's firmware puts the same header into measurement register 1, which it numbers from there (UEFI 2.10, §38.4).
+    if pcr == 1 && kind == EventType::NO_ACTION && data.starts_with(SIGNATURE) {
+        return Err(EventLogError::ConfidentialComputing);
+    }
     if pcr != 0 || kind != EventType::NO_ACTION || digest != [0; 20] {
         // A log without a header is one of the old kind, unless its first record makes no sense there either.
         let old = pcr < PCRS && kind.name().is_some();
