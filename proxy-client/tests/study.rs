@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use evident_client::tools::Output;
 use evident_client::tools::explain::{ExplainArgs, explain};
 use evident_client::tools::study::{DiffArgs, LearnArgs, diff, learn};
-use ratls::appraise::{Verdict, appraise};
+use ratls::appraise::{Stage, Verdict, appraise};
 use ratls::evidence::snp::Measurement;
 use ratls::policy::AppraisalPolicy;
 use ratls::tcb::Product;
@@ -87,7 +87,11 @@ async fn what_was_learned_accepts_nobody_before_its_questions_are_answered() {
     let why = result.levels_if_fresh().cells()[0].why();
     assert!(why.contains("learned from an earlier connection"), "{why}");
     folder.bundle("other", |config| config.measurement = Measurement::from_bytes([9; 48]));
-    assert_eq!(judge("other").verdict(), Verdict::Refused, "another guest than the one that was learned");
+    assert_eq!(
+        judge("other").verdict(),
+        Verdict::Refused(Stage::Appraise),
+        "another guest than the one that was learned"
+    );
 }
 
 struct NoFiles;

@@ -17,7 +17,7 @@ const CRATES: [(&str, usize); 11] = [
     ("ratls/measure", 2),
     ("ratls/findings", 0),
     ("ratls/verify", 1),
-    ("ratls/appraise", 6),
+    ("ratls/appraise", 4),
     ("ratls", 0),
     ("attester", 3),
     ("proxy-core", 0),

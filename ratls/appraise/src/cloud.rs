@@ -1,7 +1,7 @@
 //! What Azure, Google, AWS and an SVSM add to report and registers, and what each leaves open.
 
 use super::judge::Judge;
-use super::snp::one_of;
+use super::shortened::one_of;
 use crate::policy::{AwsRules, AzureRules, EndorsementRules, GcpRules, Need, Permission, ProfilePolicy};
 use findings::{AzureCheck, Finding, GoogleCheck, NitroCheck, Severity, TpmCheck};
 use formats::binding::Profile;

@@ -5,7 +5,7 @@
 //! is compared only after the report and adds nothing where the measurement is not accepted.
 
 use super::judge::Judge;
-use super::snp::one_of;
+use super::shortened::one_of;
 use crate::policy::{ProfilePolicy, StaleReport};
 use findings::{PolicyCheck, ReportCheck, Severity};
 use formats::binding::{Profile, Statement, UpstreamScope};

@@ -1,7 +1,7 @@
 //! Is it the machine or the guest that the policy expects (docs/policy.md, "Identity")?
 
 use super::judge::Judge;
-use super::snp::one_of;
+use super::shortened::one_of;
 use crate::policy::{IdentityRule, IdentityRules, LaunchIdentity, TpmIdentity};
 use findings::{IdentityCheck, Severity};
 use formats::binding::Profile;

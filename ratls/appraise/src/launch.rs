@@ -7,7 +7,7 @@
 use super::cloud;
 use super::judge::Judge;
 use super::levels::{Claim, Component, Cover, Matched, Named, Provenance};
-use super::snp::one_of;
+use super::shortened::one_of;
 use crate::policy::{DigestOrigin, ProfilePolicy, References};
 use findings::{ReportCheck, Severity};
 use formats::text::Untrusted;

@@ -8,49 +8,43 @@
 //! cloud      what each platform adds                 --|
 //! event_log  what was booted, by log and registers   --|
 //! identity   the identity rule                       --'
-//! claims     evidence and references --> levels --> tables --> demand: what the policy asks of them
+//! level_inputs   evidence and references --> levels --> result_levels --> demand: what the policy asks of them
 //! files      what became of each file that was given
-//! strip, text, json, html    the same for a terminal, for programs, for a browser
+//! render     how a result is shown: terminal, text, JSON, HTML
 //! ```
 //!
 //! Assumes that its evidence was verified, which the type says. RFC 9334, sections 8.4 and 8.5.
 
 #![warn(clippy::unwrap_used)]
 
-mod claims;
 mod cloud;
 mod demand;
 mod event_log;
 mod files;
 mod guest;
-pub mod html;
 mod identity;
-mod json;
 mod judge;
 mod launch;
+mod level_inputs;
 pub mod levels;
-mod platform_json;
-mod platform_words;
 pub mod policy;
+pub mod render;
 mod result;
+mod result_levels;
+mod shortened;
 mod snp;
-mod strip;
-mod tables;
-mod text;
 mod tpm;
 
 pub use cloud::is_gce_pcr0_of_snp;
 pub use event_log::{Pin, Pins};
 pub use findings::{Finding, Severity};
 pub use identity::Identity;
+pub use render::{MEANING, Paint, SIMULATED, Signed, html, level_words, summary, whose_connection};
 pub use result::{AcceptedResult, AttestationResult, Stage, Verdict};
-pub use strip::{MEANING, Signed, summary, whose_connection};
-pub use tables::level_words;
-pub use text::{Paint, SIMULATED};
 
 use crate::policy::{AppraisalPolicy, ImageReference, ProfilePolicy};
 use judge::Judge;
-use tables::Tables;
+use result_levels::Tables;
 use verify::{Channel, VerifiedEvidence, VerifiedFiles, VerifiedPieces};
 
 /// Appraises evidence. Without a policy the verdict is `authentic`, unless a live connection shows what no policy can
@@ -89,7 +83,7 @@ pub fn appraise(file: Option<&AppraisalPolicy>, evidence: VerifiedEvidence) -> A
     };
     let covered = event_log::appraise(&mut judge, rules, held, event_log::records(&evidence));
     let view = policy.map_or(levels::View::Strict, |policy| policy.levels().view);
-    let inputs = claims::inputs(policy, &evidence, judge.findings(), covered);
+    let inputs = level_inputs::inputs(policy, &evidence, judge.findings(), covered);
     let tables = Tables::of(&inputs, view, evidence.channel());
     let demanded = tables.demanded(evidence.channel());
     demand::contradictions(&mut judge, demanded);

@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use super::claims;
 use super::identity::Identity;
-use super::levels::View;
-use super::tables::Tables;
+use super::level_inputs;
+use super::levels::{Levels, View};
+use super::result_levels::Tables;
 use crate::policy::AppraisalPolicy;
 use findings::{Finding, ReportCheck, Severity};
 use formats::binding::Profile;
@@ -23,8 +23,8 @@ pub enum Verdict {
     Accepted,
     /// Authentic; no policy was given.
     Authentic,
-    /// Not authentic, or the policy refuses it: [`AttestationResult::refused_by`] tells which.
-    Refused,
+    /// Not authentic, or the policy refuses it.
+    Refused(Stage),
 }
 
 impl Verdict {
@@ -32,7 +32,7 @@ impl Verdict {
         match self {
             Verdict::Accepted => "accepted",
             Verdict::Authentic => "authentic",
-            Verdict::Refused => "refused",
+            Verdict::Refused(_) => "refused",
         }
     }
 }
@@ -55,6 +55,17 @@ impl Stage {
     }
 }
 
+/// What a result is about.
+#[derive(Debug)]
+pub(super) enum Subject {
+    /// Evidence of a guest, verified.
+    Guest(Box<VerifiedEvidence>),
+    /// Genuine pieces in files that make no guest.
+    Pieces(Box<VerifiedPieces>),
+    /// Verification refused, so none of the evidence is worth showing. The profile is what the attempt was about.
+    Nothing(Option<Profile>),
+}
+
 /// Which policy was asked.
 #[derive(Debug)]
 pub(super) struct PolicyName {
@@ -74,15 +85,10 @@ impl PolicyName {
 #[derive(Debug)]
 pub struct AttestationResult {
     pub(super) verdict: Verdict,
-    pub(super) refused_by: Option<Stage>,
     pub(super) findings: Vec<Finding>,
     pub(super) identity: Identity,
     pub(super) channel: Channel,
-    pub(super) profile: Option<Profile>,
-    /// Absent where verification refused: then nothing of the evidence is worth showing.
-    pub(super) evidence: Option<VerifiedEvidence>,
-    /// Genuine pieces in files that make no guest, in place of evidence.
-    pub(super) pieces: Option<Box<VerifiedPieces>>,
+    pub(super) subject: Subject,
     pub(super) tables: Box<Tables>,
     pub(super) policy: Option<PolicyName>,
     pub(super) at: UnixTime,
@@ -92,17 +98,14 @@ impl AttestationResult {
     /// What a refusal of the verify stage looks like to people. `channel` is what was attempted; `profile` is `None` where
     /// nothing authentic named one.
     pub fn refusal(finding: Finding, channel: Channel, profile: Option<Profile>, at: UnixTime) -> AttestationResult {
-        let tables = Tables::of(&claims::refused(&finding, profile), View::Strict, channel);
+        let tables = Tables::of(&level_inputs::refused(&finding, profile), View::Strict, channel);
         AttestationResult {
             tables: Box::new(tables),
-            verdict: Verdict::Refused,
-            refused_by: Some(Stage::Verify),
+            verdict: Verdict::Refused(Stage::Verify),
             findings: vec![finding.refusing()],
             identity: Identity::None,
             channel,
-            profile,
-            evidence: None,
-            pieces: None,
+            subject: Subject::Nothing(profile),
             policy: None,
             at,
         }
@@ -116,19 +119,16 @@ impl AttestationResult {
     ) -> AttestationResult {
         findings.sort_by_key(Finding::severity);
         let missing = findings.iter().find(|finding| finding.is(ReportCheck::Missing)).expect("pieces have no report");
-        let tables = Tables::of(&claims::refused(missing, pieces.profile()), View::Strict, Channel::None);
+        let tables = Tables::of(&level_inputs::refused(missing, pieces.profile()), View::Strict, Channel::None);
         let refused = findings.iter().any(|finding| finding.severity() == Severity::Fatal);
         AttestationResult {
             tables: Box::new(tables),
-            verdict: if refused { Verdict::Refused } else { Verdict::Authentic },
-            refused_by: refused.then_some(Stage::Appraise),
+            verdict: if refused { Verdict::Refused(Stage::Appraise) } else { Verdict::Authentic },
             findings,
             identity: Identity::None,
             channel: Channel::None,
-            profile: pieces.profile(),
             at: pieces.at(),
-            evidence: None,
-            pieces: Some(Box::new(pieces)),
+            subject: Subject::Pieces(Box::new(pieces)),
             policy: policy.map(PolicyName::of),
         }
     }
@@ -144,21 +144,18 @@ impl AttestationResult {
         findings.sort_by_key(Finding::severity);
         let refused = findings.iter().any(|f| f.severity() == Severity::Fatal);
         let verdict = match policy {
-            _ if refused => Verdict::Refused,
+            _ if refused => Verdict::Refused(Stage::Appraise),
             Some(_) => Verdict::Accepted,
             None => Verdict::Authentic,
         };
         AttestationResult {
             tables: Box::new(tables),
             verdict,
-            refused_by: refused.then_some(Stage::Appraise),
             findings,
             identity,
             channel: evidence.channel(),
-            profile: Some(evidence.profile()),
             at: evidence.at(),
-            evidence: Some(evidence),
-            pieces: None,
+            subject: Subject::Guest(Box::new(evidence)),
             policy: policy.map(PolicyName::of),
         }
     }
@@ -168,7 +165,10 @@ impl AttestationResult {
     }
     /// `Some` exactly where the verdict is refused.
     pub fn refused_by(&self) -> Option<Stage> {
-        self.refused_by
+        match self.verdict {
+            Verdict::Refused(stage) => Some(stage),
+            Verdict::Accepted | Verdict::Authentic => None,
+        }
     }
     /// All findings, the fatal ones first.
     pub fn findings(&self) -> &[Finding] {
@@ -181,35 +181,66 @@ impl AttestationResult {
         self.channel
     }
     pub fn hw_freshness(&self) -> Freshness {
-        self.evidence.as_ref().map_or(Freshness::None, VerifiedEvidence::hw_freshness)
+        self.evidence().map_or(Freshness::None, VerifiedEvidence::hw_freshness)
     }
     pub fn tpm_freshness(&self) -> Freshness {
-        self.evidence.as_ref().and_then(VerifiedEvidence::tpm).map_or(Freshness::None, VerifiedTpm::freshness)
+        self.evidence().and_then(VerifiedEvidence::tpm).map_or(Freshness::None, VerifiedTpm::freshness)
     }
     /// `None` where verification refused before anything authentic named one.
     pub fn profile(&self) -> Option<Profile> {
-        self.profile
+        match &self.subject {
+            Subject::Guest(evidence) => Some(evidence.profile()),
+            Subject::Pieces(pieces) => pieces.profile(),
+            Subject::Nothing(profile) => *profile,
+        }
     }
     pub fn simulated(&self) -> bool {
-        self.evidence.as_ref().is_some_and(VerifiedEvidence::simulated)
-            || self.pieces.as_ref().is_some_and(|pieces| pieces.simulated())
+        match &self.subject {
+            Subject::Guest(evidence) => evidence.simulated(),
+            Subject::Pieces(pieces) => pieces.simulated(),
+            Subject::Nothing(_) => false,
+        }
     }
     /// Pieces of evidence in files that make no guest.
     pub fn pieces(&self) -> Option<&VerifiedPieces> {
-        self.pieces.as_deref()
+        match &self.subject {
+            Subject::Pieces(pieces) => Some(pieces),
+            Subject::Guest(_) | Subject::Nothing(_) => None,
+        }
     }
     /// What became of each piece that came in files; empty for everything else.
     pub fn accounts(&self) -> &[PieceAccount] {
-        match (&self.evidence, &self.pieces) {
-            (Some(evidence), _) => evidence.accounts(),
-            (None, Some(pieces)) => pieces.accounts(),
-            (None, None) => &[],
+        match &self.subject {
+            Subject::Guest(evidence) => evidence.accounts(),
+            Subject::Pieces(pieces) => pieces.accounts(),
+            Subject::Nothing(_) => &[],
         }
     }
-    /// `None` where verification refused.
+    /// `None` where verification refused, or where there is no guest.
     pub fn evidence(&self) -> Option<&VerifiedEvidence> {
-        self.evidence.as_ref()
+        match &self.subject {
+            Subject::Guest(evidence) => Some(evidence),
+            Subject::Pieces(_) | Subject::Nothing(_) => None,
+        }
     }
+    /// The trust table: what was verified, how well, and in whose root.
+    pub fn levels(&self) -> &Levels {
+        &self.tables.now
+    }
+    /// The table if the same evidence had been asked for now, over this connection: what a file can say.
+    pub fn levels_if_fresh(&self) -> &Levels {
+        &self.tables.if_fresh
+    }
+    /// The relaxed view, where the policy asks for it.
+    pub fn levels_relaxed(&self) -> Option<&Levels> {
+        self.tables.relaxed.as_ref()
+    }
+
+    /// The table that says something: of a file the one that ignores its age.
+    pub(super) fn telling_levels(&self) -> &Levels {
+        self.tables.telling(self.channel)
+    }
+
     /// Digest of the policy that was asked.
     pub fn policy_digest(&self) -> Option<Sha256Digest> {
         self.policy.as_ref().map(|p| p.digest)
@@ -222,7 +253,7 @@ impl AttestationResult {
     /// Until when the verdict may be relied on: the policy's `max_age`, the first certificate's end, the revocation list's next
     /// update, whichever comes first. `None` for everything but an acceptance.
     pub fn expires(&self) -> Option<UnixTime> {
-        let (Verdict::Accepted, Some(policy), Some(evidence)) = (self.verdict, &self.policy, &self.evidence) else {
+        let (Verdict::Accepted, Some(policy), Some(evidence)) = (self.verdict, &self.policy, self.evidence()) else {
             return None;
         };
         let max_age = i64::try_from(policy.max_age.as_secs()).expect("a policy's max_age is at most a week");
@@ -234,10 +265,10 @@ impl AttestationResult {
 
     /// The exit code of every command that ends in a verdict (docs of the command line: 0, 1, 3).
     pub fn exit_code(&self) -> u8 {
-        match (self.verdict, self.refused_by) {
-            (Verdict::Accepted | Verdict::Authentic, _) => 0,
-            (Verdict::Refused, Some(Stage::Appraise)) => 3,
-            (Verdict::Refused, Some(Stage::Verify) | None) => 1,
+        match self.verdict {
+            Verdict::Accepted | Verdict::Authentic => 0,
+            Verdict::Refused(Stage::Verify) => 1,
+            Verdict::Refused(Stage::Appraise) => 3,
         }
     }
 

@@ -5,6 +5,7 @@
 
 use super::judge::Judge;
 use super::launch;
+use super::shortened::one_of;
 use crate::policy::{AcceptedKey, CrlRule, MigrateMa, Permission, ProfilePolicy, SnpRules};
 use findings::{EndorsementCheck, IdentityCheck, ReportCheck, Severity};
 use formats::evidence::snp::{Report, SigningKey, TcbKind};
@@ -249,14 +250,4 @@ fn mitigations(judge: &mut Judge<'_>, rules: &SnpRules, report: &Report) {
             judge.fatal(ReportCheck::Mitigation, seen).wanting(format!("all bits of {mask:#x}")).about(subject);
         }
     }
-}
-
-/// A list for people: whole while it is short.
-pub(super) fn one_of<T: std::fmt::Display>(accepted: &[T]) -> String {
-    const SHOWN: usize = 4;
-    let mut text = accepted.iter().take(SHOWN).map(T::to_string).collect::<Vec<_>>().join(" or ");
-    if accepted.len() > SHOWN {
-        text.push_str(&format!(" or one of {} more", accepted.len() - SHOWN));
-    }
-    text
 }

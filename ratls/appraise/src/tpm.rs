@@ -5,7 +5,7 @@
 //! reveal is the one that gave it.
 
 use super::judge::Judge;
-use super::snp::one_of;
+use super::shortened::one_of;
 use crate::policy::{AkRule, CrlRule, Need, NitroTpm, ProfilePolicy, RequiredRoot};
 use findings::{EndorsementCheck, QuoteCheck, ReportCheck, Severity, TpmCheck};
 use formats::binding::Profile;

@@ -140,7 +140,7 @@ fn policy(snp: &str) -> AppraisalPolicy {
 
 #[track_caller]
 fn refused(result: &AttestationResult, id: &str, subject: &str) {
-    assert_eq!(result.verdict(), Verdict::Refused, "{result}");
+    assert_eq!(result.verdict(), Verdict::Refused(Stage::Appraise), "{result}");
     assert_eq!((result.refused_by(), result.exit_code()), (Some(Stage::Appraise), 3));
     let fatal: Vec<_> = result.findings().iter().filter(|f| f.severity() == Severity::Fatal).collect();
     assert!(fatal.iter().any(|f| f.id() == id && f.subject() == subject), "{id} {subject} is not fatal in\n{result}");

@@ -8,7 +8,7 @@ fn plat_n01_a_debuggable_guest_is_refused_live_and_under_every_policy() {
     refused(&appraise(Some(&policy("")), live(debug)), "R_DEBUG", "guest policy");
     refused(&appraise(Some(&policy("")), file(debug)), "R_DEBUG", "guest policy");
     let result = appraise(None, live(debug));
-    assert_eq!((result.verdict(), result.exit_code()), (Verdict::Refused, 3));
+    assert_eq!((result.verdict(), result.exit_code()), (Verdict::Refused(ratls::appraise::Stage::Appraise), 3));
     assert_eq!(severity(&result, "R_DEBUG"), Severity::Fatal);
     assert_eq!(severity(&appraise(None, file(debug)), "R_DEBUG"), Severity::Cap);
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use proxy_core::tls::client_config;
-use ratls::appraise::{Severity, Verdict, appraise};
+use ratls::appraise::{Severity, Stage, Verdict, appraise};
 use ratls::binding::exporter::BIND_LABEL;
 use ratls::binding::leaf::leaf_hash;
 use ratls::binding::{Bind32, LeafType, Role, binder};
@@ -106,7 +106,7 @@ async fn proto_r2_a_relay_with_the_stolen_key_passes_as_the_guest_in_cert_mode_a
     let policy = AppraisalPolicy::parse(&policy().text(), "policy.toml").unwrap();
     let result = appraise(Some(&policy), verify_key(&leaf, &anchors(), now()).unwrap());
     let fatal: Vec<_> = result.findings().iter().filter(|f| f.severity() == Severity::Fatal).map(|f| f.id()).collect();
-    assert_eq!((result.verdict(), fatal), (Verdict::Refused, vec!["R_FRESH"]));
+    assert_eq!((result.verdict(), fatal), (Verdict::Refused(Stage::Appraise), vec!["R_FRESH"]));
 
     // Fresh: the same key, the same leaf with its evidence, and the guest's newest ATTEST beside it.
     let mut evident = guest.stolen_with_evidence();

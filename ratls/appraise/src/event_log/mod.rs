@@ -3,6 +3,7 @@
 //! ```text
 //! account   each event of a judged register: which rule names it, if any
 //! rules     what the policy asks, in terms of meaning              --> findings
+//! booted    what a result says of it
 //! ima       the files that IMA measured                            --> findings
 //! pins      what rules would have to name for exactly this boot
 //! cover     how much of each component that is (docs/levels.md) --> Measured for the levels
@@ -14,6 +15,7 @@
 //! policy leaves the rest of the register open with the word `any`, and then nothing above "partial" is said.
 
 mod account;
+mod booted;
 mod cover;
 mod ima;
 mod pins;
@@ -21,15 +23,12 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-use serde_json::{Map, Value, json};
-
 use super::judge::Judge;
 use super::levels::{Component, Cover, Matched, Named};
-use super::result::AttestationResult;
-use crate::policy::{EventLogRules, ImageReference, ProfilePolicy};
+use crate::policy::EventLogRules;
 use account::Account;
 use findings::EventLogCheck;
-use formats::evidence::event_log::{Event, EventLog};
+use formats::evidence::event_log::EventLog;
 use formats::evidence::ima::ImaList;
 use formats::evidence::tpm::PcrValues;
 use measure::measured_boot::{Boot, ReadLog};
@@ -77,49 +76,6 @@ pub(super) fn records_of<'a>(tpm: Option<&'a VerifiedTpm>, parts: &'a VerifiedPa
 /// The log in the bank that was quoted, and what it says.
 fn read(records: Records<'_>) -> Option<(&EventLog, Boot)> {
     records.log?.quoted(records.quoted)
-}
-
-impl AttestationResult {
-    /// What was booted, by the event log and the registers that were quoted; `None` where nothing of it came.
-    pub fn booted(&self) -> Option<Boot> {
-        let records = match (self.evidence(), self.pieces()) {
-            (Some(evidence), _) => records(evidence),
-            (None, Some(pieces)) => records_of(pieces.tpm(), pieces.parts()),
-            (None, None) => None,
-        };
-        read(records?).map(|(_, boot)| boot)
-    }
-
-    /// Events of the log that rules of the policy refuse because none of them names them (`L_EVENT`).
-    pub fn unexpected_events(&self, policy: &ProfilePolicy) -> Vec<Event> {
-        let found = || {
-            let (log, boot) = read(records(self.evidence()?)?)?;
-            let images: Vec<_> = policy.references().images().iter().map(ImageReference::expected).collect();
-            let references = policy.references();
-            let held = Held { files: references.boot(), images: &images, rebuilds: references.rebuilds() };
-            let numbers = Account::of(policy.event_log()?, held, log, &boot).unexpected();
-            Some(log.events().iter().filter(|event| numbers.contains(&event.number())).cloned().collect())
-        };
-        found().unwrap_or_default()
-    }
-
-    /// What rules of `[event_log]` would have to name for exactly this boot to be accepted; `None` where there is no log of it.
-    pub fn pins(&self) -> Option<Pins> {
-        let records = records(self.evidence()?)?;
-        Pins::read(records.log?.log(), records.quoted)
-    }
-}
-
-/// The same for programs: each sentence, and what confirms each register.
-pub(super) fn to_json(boot: &Boot) -> Value {
-    let sentences: Vec<Value> = boot
-        .sentences()
-        .iter()
-        .map(|sentence| json!({"about": sentence.subject, "says": sentence.text, "bound": sentence.bound}))
-        .collect();
-    let registers: Map<String, Value> =
-        boot.registers().iter().map(|register| (register.pcr.to_string(), register.state.as_str().into())).collect();
-    json!({"bank": boot.bank().as_str(), "registers": registers, "sentences": sentences})
 }
 
 /// Judges the records. Without rules nothing is compared, and only what is odd is told. The result has boot, kernel and

@@ -72,7 +72,7 @@ async fn row_15_a_guest_that_the_host_may_debug_shows_nothing_and_is_refused() {
     let case = cases::debuggable();
     let judged = case.start().await.shows(&case, &case.held.policy()).await;
     judged.prints("✗ – | L0 | L0 | L0 | L0").refused_by(&["R_DEBUG"]);
-    assert_eq!(judged.live.verdict(), Verdict::Refused);
+    assert_eq!(judged.live.verdict(), Verdict::Refused(ratls::appraise::Stage::Appraise));
     assert!(Component::ALL.iter().all(|component| judged.why(*component).contains("R_DEBUG")));
 
     // Counter-check: the same guest without the bit is row 9.

@@ -5,12 +5,12 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::event_log;
-use super::files;
+use super::levels_json;
 use super::platform_json;
-use super::result::AttestationResult;
-use super::tables;
+use crate::files;
+use crate::result::AttestationResult;
 use formats::evidence::snp::{SigningKey, TcbKind};
+use measure::measured_boot::Boot;
 use verify::endorsement::CrlStatus;
 use verify::{VerifiedEvidence, VerifiedReport};
 
@@ -18,8 +18,8 @@ impl Serialize for AttestationResult {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         let mut map = s.serialize_map(None)?;
         map.serialize_entry("verdict", self.verdict.as_str())?;
-        map.serialize_entry("refused_by", &self.refused_by.map(|stage| stage.as_str()))?;
-        map.serialize_entry("profile", &self.profile)?;
+        map.serialize_entry("refused_by", &self.refused_by().map(|stage| stage.as_str()))?;
+        map.serialize_entry("profile", &self.profile())?;
         map.serialize_entry("simulated", &self.simulated())?;
         map.serialize_entry("channel", self.channel.as_str())?;
         map.serialize_entry(
@@ -27,10 +27,10 @@ impl Serialize for AttestationResult {
             &json!({"hw": self.hw_freshness().as_str(), "tpm": self.tpm_freshness().as_str()}),
         )?;
         map.serialize_entry("identity", self.identity.as_str())?;
-        map.serialize_entry("levels", &tables::to_json(self.levels()))?;
-        map.serialize_entry("levels_if_fresh", &tables::to_json(self.levels_if_fresh()))?;
+        map.serialize_entry("levels", &levels_json::to_json(self.levels()))?;
+        map.serialize_entry("levels_if_fresh", &levels_json::to_json(self.levels_if_fresh()))?;
         if let Some(relaxed) = self.levels_relaxed() {
-            map.serialize_entry("levels_relaxed", &tables::to_json(relaxed))?;
+            map.serialize_entry("levels_relaxed", &levels_json::to_json(relaxed))?;
         }
         map.serialize_entry("findings", &self.findings)?;
         let shown = self.pieces().map_or_else(|| evidence(self.evidence()), platform_json::pieces);
@@ -40,7 +40,7 @@ impl Serialize for AttestationResult {
             map.serialize_entry("pieces", &files::to_json(accounts))?;
         }
         if let Some(boot) = self.booted() {
-            map.serialize_entry("booted", &event_log::to_json(&boot))?;
+            map.serialize_entry("booted", &booted(&boot))?;
         }
         map.serialize_entry("policy", &self.policy.as_ref().map(|p| json!({"file": p.file, "sha256": p.digest})))?;
         map.serialize_entry("at", &self.at)?;
@@ -53,6 +53,18 @@ impl AttestationResult {
     pub fn to_json(&self) -> Value {
         serde_json::to_value(self).expect("a result has only JSON's types and text keys")
     }
+}
+
+/// What was booted: each sentence, and what confirms each register.
+fn booted(boot: &Boot) -> Value {
+    let sentences: Vec<Value> = boot
+        .sentences()
+        .iter()
+        .map(|sentence| json!({"about": sentence.subject, "says": sentence.text, "bound": sentence.bound}))
+        .collect();
+    let registers: Map<String, Value> =
+        boot.registers().iter().map(|register| (register.pcr.to_string(), register.state.as_str().into())).collect();
+    json!({"bank": boot.bank().as_str(), "registers": registers, "sentences": sentences})
 }
 
 fn evidence(evidence: Option<&VerifiedEvidence>) -> Value {

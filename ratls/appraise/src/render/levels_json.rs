@@ -1,61 +1,12 @@
-//! The trust table of one result: as it is, as it would be if the evidence had been asked for now, and, where
-//! the policy asks for it, in the relaxed view.
+//! The trust table for programs: as JSON, and as a dictionary for headers and logs; and which tables of a result to show.
 
 use serde_json::{Value, json};
 
-use super::levels::{Cell, Component, Inputs, Levels, Row, View, judge};
-use super::result::AttestationResult;
+use crate::levels::{Cell, Component, Levels, Row};
+use crate::result::AttestationResult;
 use verify::{Channel, Root};
 
-#[derive(Debug)]
-pub(super) struct Tables {
-    now: Levels,
-    if_fresh: Levels,
-    relaxed: Option<Levels>,
-}
-
-impl Tables {
-    /// `channel` tells whether the evidence can be fresh at all: of a file only the second table says anything, and the relaxed
-    /// view is made of that one.
-    pub(super) fn of(inputs: &Inputs, view: View, channel: Channel) -> Tables {
-        let fresh = inputs.if_fresh();
-        let relaxed = if channel == Channel::None { &fresh } else { inputs };
-        Tables {
-            now: judge(inputs, View::Strict),
-            if_fresh: judge(&fresh, View::Strict),
-            relaxed: (view == View::Relaxed).then(|| judge(relaxed, View::Relaxed)),
-        }
-    }
-
-    /// The table that a policy's demands are about. A file is never fresh, so there they are about what it would show if it were.
-    pub(super) fn demanded(&self, channel: Channel) -> &Levels {
-        self.relaxed.as_ref().unwrap_or(self.telling(channel))
-    }
-
-    fn telling(&self, channel: Channel) -> &Levels {
-        if channel == Channel::None { &self.if_fresh } else { &self.now }
-    }
-}
-
 impl AttestationResult {
-    /// The trust table: what was verified, how well, and in whose root.
-    pub fn levels(&self) -> &Levels {
-        &self.tables.now
-    }
-    /// The table if the same evidence had been asked for now, over this connection: what a file can say.
-    pub fn levels_if_fresh(&self) -> &Levels {
-        &self.tables.if_fresh
-    }
-    /// The relaxed view, where the policy asks for it.
-    pub fn levels_relaxed(&self) -> Option<&Levels> {
-        self.tables.relaxed.as_ref()
-    }
-
-    /// The table that says something: of a file the one that ignores its age.
-    pub(super) fn telling_levels(&self) -> &Levels {
-        self.tables.telling(self.channel)
-    }
-
     /// The tables to show under each other, with what each is called; the name is empty where there is one alone.
     pub fn table_rows(&self) -> Vec<(&'static str, &Levels)> {
         // Evidence in a file is of no connection, so a table of now would only repeat that: a root without a tick, beside a

@@ -4,8 +4,8 @@
 
 use std::fmt::{self, Write};
 
-use super::levels::{Cell, Component, Level, Levels, Row};
-use super::text::Paint;
+use super::paint::Paint;
+use crate::levels::{Cell, Component, Level, Levels, Row};
 use formats::text::Untrusted;
 use verify::Root;
 
@@ -236,8 +236,8 @@ fn paragraph(f: &mut impl Write, first: &str, text: &str) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use super::super::levels::{Inputs, RootState, View, judge};
     use super::*;
+    use crate::levels::{Inputs, RootState, View, judge};
 
     fn nothing() -> Levels {
         judge(&Inputs { amd_sp: RootState::sound(), vtpm: None, claims: vec![] }, View::Strict)

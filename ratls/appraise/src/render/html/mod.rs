@@ -3,42 +3,24 @@
 //! Server-rendered, no script, nothing fetched. Whatever a peer or a file wrote is text here and never markup: every value
 //! goes through [`escape`]. Light and dark come from the style sheet, so the markup carries classes and no colours.
 
+mod markup;
 mod svg;
 
 use std::fmt::Write;
 
+pub use markup::escape;
 pub use svg::{Standalone, svg};
 
-use super::levels::Levels;
-use super::result::{AttestationResult, Verdict};
-use super::strip::{MEANING, summary};
+use super::terminal::{MEANING, summary};
 use super::text::SIMULATED;
+use crate::levels::{Cell, Levels};
+use crate::result::{AttestationResult, Verdict};
 use findings::{Finding, Severity};
-use formats::text::{Untrusted, json_for_people};
+use formats::text::json_for_people;
+use markup::markup;
 
 /// The style sheet of everything that is made here.
 pub const STYLE: &str = include_str!("style.css");
-
-/// Returns text of anybody for between tags or in a quoted attribute: without markup, and with what deceives as escapes.
-pub fn escape(text: &str) -> String {
-    markup(&Untrusted(text).to_string())
-}
-
-/// Safe text, with line breaks, as markup.
-fn markup(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
-}
 
 /// A whole page in one file. `title` is text; `content` is markup made here.
 pub fn document(title: &str, content: &str) -> String {
@@ -86,7 +68,7 @@ pub fn section(result: &AttestationResult, subject: &str) -> String {
     let class = match verdict {
         Verdict::Accepted if !result.simulated() => "good",
         Verdict::Accepted | Verdict::Authentic => "open",
-        Verdict::Refused => "bad",
+        Verdict::Refused(_) => "bad",
     };
     let simulated =
         if result.simulated() { format!("<p class=\"simulated\">{SIMULATED}</p>\n") } else { String::new() };
@@ -136,7 +118,7 @@ fn table(result: &AttestationResult) -> String {
 }
 
 /// The files behind a cell, and who rebuilt them.
-fn proof(cell: &super::levels::Cell) -> String {
+fn proof(cell: &Cell) -> String {
     let Some(proof) = cell.proof() else { return String::new() };
     let mut out = format!("<ul class=\"proof\"><li>recipe: {}</li>", escape(proof.recipe()));
     for artefact in proof.in_hand() {

@@ -5,75 +5,20 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
-use super::levels::Row;
-use super::result::{AttestationResult, Stage, Verdict};
-use super::strip;
+use super::paint::Paint;
+use super::platform_words;
+use super::terminal;
+use crate::result::{AttestationResult, Stage, Subject, Verdict};
 use findings::{Finding, Severity};
 use formats::evidence::snp::{SigningKey, TcbKind};
 use formats::text::Untrusted;
 use measure::measured_boot::Boot;
-use verify::{Channel, Freshness, Root};
+use verify::{Channel, Freshness};
 
 /// Stands first wherever a simulated result is shown.
 pub const SIMULATED: &str = "SIMULATED, PROVES NOTHING";
 
 const AGE: &str = "How old the hardware's report is, is unknown.";
-
-/// Whether what is written goes to something that shows colours. They repeat what the text says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paint {
-    Plain,
-    Colour,
-}
-
-impl Paint {
-    const GREEN: &'static str = "32";
-    const RED: &'static str = "31";
-    const YELLOW: &'static str = "33";
-    const GREY: &'static str = "90";
-    const BOLD: &'static str = "1";
-    const WARNING: &'static str = "1;31";
-
-    fn with(self, code: &str, text: &str) -> String {
-        match self {
-            Paint::Plain => text.to_owned(),
-            Paint::Colour => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
-        }
-    }
-
-    pub(super) fn row(self, row: Row, glyph: char) -> String {
-        let code = match row {
-            Row::Ok => Self::GREEN,
-            Row::Failed => Self::RED,
-            Row::Absent => Self::GREY,
-        };
-        self.with(code, &glyph.to_string())
-    }
-
-    /// Black for the AMD-SP, grey for the vTPM.
-    pub(super) fn level(self, anchor: Option<Root>, text: &str) -> String {
-        match anchor {
-            Some(Root::AmdSp) => self.with(Self::BOLD, text),
-            Some(Root::Vtpm) | None => self.with(Self::GREY, text),
-        }
-    }
-
-    fn severity(self, severity: Severity, text: &str) -> String {
-        match severity {
-            Severity::Fatal => self.with(Self::RED, text),
-            Severity::Cap | Severity::Warning => self.with(Self::YELLOW, text),
-            Severity::Info => text.to_owned(),
-        }
-    }
-
-    fn verdict(self, verdict: Verdict, text: &str) -> String {
-        match verdict {
-            Verdict::Accepted => self.with(Self::GREEN, text),
-            Verdict::Authentic => self.with(Self::YELLOW, text),
-            Verdict::Refused => self.with(Self::RED, text),
-        }
-    }
-}
 
 /// Plain, as for a file or a pipe.
 impl fmt::Display for AttestationResult {
@@ -98,12 +43,12 @@ impl AttestationResult {
     }
 
     fn write_table(&self, f: &mut impl Write, paint: Paint) -> fmt::Result {
-        strip::table(f, &self.table_rows(), paint)?;
-        strip::legend(f)?;
+        terminal::table(f, &self.table_rows(), paint)?;
+        terminal::legend(f)?;
         writeln!(f)?;
-        strip::summary_lines(f, self.telling_levels(), self.signed())?;
+        terminal::summary_lines(f, self.telling_levels(), self.signed())?;
         writeln!(f)?;
-        strip::reasons(f, self.telling_levels())
+        terminal::reasons(f, self.telling_levels())
     }
 
     fn write(&self, f: &mut impl Write, paint: Paint) -> fmt::Result {
@@ -134,11 +79,11 @@ impl AttestationResult {
         Ok(())
     }
 
-    pub(super) fn signed(&self) -> strip::Signed {
+    pub(super) fn signed(&self) -> terminal::Signed {
         match (self.simulated(), self.channel) {
-            (true, _) => strip::Signed::BySimulator,
-            (false, Channel::None) => strip::Signed::Once,
-            (false, Channel::Exporter | Channel::Key) => strip::Signed::Now,
+            (true, _) => terminal::Signed::BySimulator,
+            (false, Channel::None) => terminal::Signed::Once,
+            (false, Channel::Exporter | Channel::Key) => terminal::Signed::Now,
         }
     }
 
@@ -146,17 +91,17 @@ impl AttestationResult {
     pub(super) fn headline(&self) -> String {
         let reasons = self.findings.iter().filter(|f| f.severity() == Severity::Fatal).count();
         let reasons = if reasons == 1 { "1 reason".to_owned() } else { format!("{reasons} reasons") };
-        match (self.verdict, self.refused_by, &self.policy) {
-            (Verdict::Accepted, _, Some(policy)) => format!("ACCEPTED by {}", Untrusted(&policy.file)),
-            (Verdict::Accepted, _, None) => "ACCEPTED".to_owned(),
-            (Verdict::Authentic, ..) => "AUTHENTIC; no policy was asked whether to accept it".to_owned(),
-            (Verdict::Refused, Some(Stage::Appraise), Some(policy)) => {
+        match (self.verdict, &self.policy) {
+            (Verdict::Accepted, Some(policy)) => format!("ACCEPTED by {}", Untrusted(&policy.file)),
+            (Verdict::Accepted, None) => "ACCEPTED".to_owned(),
+            (Verdict::Authentic, _) => "AUTHENTIC; no policy was asked whether to accept it".to_owned(),
+            (Verdict::Refused(Stage::Appraise), Some(policy)) => {
                 format!("REFUSED: authentic, but not accepted by {}: {reasons}", Untrusted(&policy.file))
             }
-            (Verdict::Refused, Some(Stage::Appraise), None) => {
+            (Verdict::Refused(Stage::Appraise), None) => {
                 format!("REFUSED: authentic, but never acceptable: {reasons}")
             }
-            (Verdict::Refused, ..) => "REFUSED: not authentic".to_owned(),
+            (Verdict::Refused(Stage::Verify), _) => "REFUSED: not authentic".to_owned(),
         }
     }
 
@@ -171,16 +116,16 @@ impl AttestationResult {
     /// The same, as if the evidence were not simulated.
     pub fn unsimulated_sentence(&self) -> Cow<'static, str> {
         let sentence = match (self.verdict, self.channel, self.hw_freshness()) {
-            _ if self.pieces.is_some() => {
+            _ if matches!(self.subject, Subject::Pieces(_)) => {
                 "These pieces are genuine; without a report they are of no machine that the AMD-SP knows."
             }
-            (Verdict::Refused, _, _) if self.evidence.is_none() => "Nothing of the evidence can be believed.",
-            (Verdict::Refused, ..) => "The hardware signed this, and it is not what you accept.",
-            (_, Channel::Exporter, Freshness::Connect) => strip::whose_connection(self.levels()),
+            (Verdict::Refused(Stage::Verify), _, _) => "None of the evidence can be believed.",
+            (Verdict::Refused(Stage::Appraise), _, _) => "The hardware signed this, and it is not what you accept.",
+            (_, Channel::Exporter, Freshness::Connect) => terminal::whose_connection(self.levels()),
             (_, Channel::Exporter, _) => {
-                return format!("{} {AGE}", strip::whose_connection(self.levels())).into();
+                return format!("{} {AGE}", terminal::whose_connection(self.levels())).into();
             }
-            (_, Channel::Key, _) => strip::whose_key(self.levels_if_fresh()),
+            (_, Channel::Key, _) => terminal::whose_key(self.levels_if_fresh()),
             (_, Channel::None, _) => "This proves what was signed, not who is on the other end of a connection.",
         };
         sentence.into()
@@ -204,7 +149,7 @@ impl AttestationResult {
 
     /// What the evidence holds, by name; empty where none of it can be believed. Not escaped.
     pub fn seen(&self) -> Vec<(&'static str, String)> {
-        let Some(evidence) = &self.evidence else { return Vec::new() };
+        let Some(evidence) = self.evidence() else { return Vec::new() };
         let (report, vek) = (evidence.report().report(), evidence.report().vek());
         let layout = vek.product().layout();
         let mut rows = Vec::new();
@@ -212,9 +157,9 @@ impl AttestationResult {
         row("profile", format!("{}, {}, report version {}", evidence.profile(), vek.product(), report.version()));
         row("channel", self.channel_words());
         if let Some(tpm) = evidence.tpm() {
-            row("vtpm", super::platform_words::vtpm(tpm));
+            row("vtpm", platform_words::vtpm(tpm));
         }
-        for (name, text) in super::platform_words::machine(evidence) {
+        for (name, text) in platform_words::machine(evidence) {
             row(name, text);
         }
         row("identity", self.identity.as_str().to_owned());

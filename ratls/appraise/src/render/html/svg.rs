@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::escape;
+use super::markup::escape;
 use crate::levels::{Cell, Component, Level, Levels, Row};
 use verify::Root;
 
@@ -172,8 +172,8 @@ fn label(rows: &[(&str, &Levels)]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::levels::{Claim, Cover, Inputs, Matched, Provenance, RootState, View, judge};
     use super::*;
+    use crate::levels::{Claim, Cover, Inputs, Matched, Provenance, RootState, View, judge};
     use verify::Link;
 
     fn levels() -> Levels {
