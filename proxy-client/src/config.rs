@@ -369,6 +369,7 @@ impl From<document::AuditTable> for Bounds {
             evidence_bytes: u64::from(or(table.evidence_mib, 256)) << 20,
             files: usize::try_from(or(table.files, 16)).unwrap_or(usize::MAX),
             sync: table.sync.map_or(Sync::Within(Duration::from_secs(1)), |sync| sync.0),
+            on_failure: table.on_failure.unwrap_or_default(),
         }
     }
 }

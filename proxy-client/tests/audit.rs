@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use evident_client::audit::{AuditError, AuditLog, Bounds, KeptPolicy, Sync};
+use evident_client::audit::{AuditError, AuditLog, Bounds, KeptPolicy, OnFailure, Sync};
 use evident_client::tools::Output;
 use evident_client::tools::audit::{VerifyLogArgs, verify};
 use evident_client::tools::policy::PolicySource;
@@ -24,7 +24,8 @@ use saved::{NOW, anchors, batch, pki, policy_text};
 use simulator::Config;
 
 const SOON: Sync = Sync::Within(Duration::from_millis(20));
-const ROOMY: Bounds = Bounds { file_bytes: 1 << 20, evidence_bytes: 1 << 24, files: 8, sync: SOON };
+const ROOMY: Bounds =
+    Bounds { file_bytes: 1 << 20, evidence_bytes: 1 << 24, files: 8, sync: SOON, on_failure: OnFailure::Refuse };
 
 fn judged(bundle: &Bundle, policy: &AppraisalPolicy) -> AttestationResult {
     let connection =
@@ -403,6 +404,23 @@ fn evidence_that_cannot_be_kept_is_one_connections_end_and_not_the_logs() {
     let output = case.verify(None);
     assert!(output.stdout.contains("3 verdicts made again"), "{output:?}");
     assert_eq!(output.exit, 0);
+}
+
+#[test]
+fn a_verdict_that_cannot_be_written_counts_where_the_operator_chose_that() {
+    let case = Case::new();
+    let open = case.open(Bounds { on_failure: OnFailure::Serve, ..ROOMY });
+    case.write(&open, &batch(1));
+    let (evidence, aside) = (case.folder.path().join("evidence"), case.folder.path().join("aside"));
+    fs::rename(&evidence, &aside).unwrap();
+    let other = batch(1).remove(0);
+    open.append("a", &other, &judged(&other, &case.policy)).unwrap();
+    assert_eq!((open.log.lost(), case.lines().len()), (1, 1), "lost, and counted");
+    fs::rename(&aside, &evidence).unwrap();
+    case.write(&open, &[other]);
+    assert_eq!((open.log.lost(), case.lines().len()), (1, 2));
+    drop(open);
+    assert_eq!(case.verify(None).exit, 0);
 }
 
 #[test]

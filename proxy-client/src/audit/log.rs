@@ -2,14 +2,17 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use proxy_core::exit::chain;
 use ratls::appraise::AttestationResult;
 use ratls::bundle::Bundle;
 use ratls::digest::Sha256Digest;
+use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use super::archive;
@@ -30,6 +33,18 @@ pub struct Bounds {
     /// Closed files that are kept; with older ones goes the evidence that only they name.
     pub files: usize,
     pub sync: Sync,
+    pub on_failure: OnFailure,
+}
+
+/// What becomes of a connection whose verdict cannot be written down.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// No line, no tunnel.
+    #[default]
+    Refuse,
+    /// The verdict counts all the same, and the log has a gap that only this program's own log tells of.
+    Serve,
 }
 
 /// When a line is on the disk.
@@ -65,6 +80,9 @@ pub struct AuditLog {
     entries: Option<Sender<Entry>>,
     reached: Arc<Mutex<Reached>>,
     thread: Option<JoinHandle<()>>,
+    on_failure: OnFailure,
+    /// Lines that could not be written.
+    lost: AtomicU64,
 }
 
 /// A policy that the log has, with the files that it named when it was loaded.
@@ -102,7 +120,14 @@ impl AuditLog {
             thread.spawn(move || Writer { store, sync: bounds.sync, reached }.run(&coming))
         };
         let thread = thread.map_err(|source| AuditError::Io { folder: folder.to_owned(), source })?;
-        Ok(AuditLog { folder: folder.to_owned(), entries: Some(entries), reached, thread: Some(thread) })
+        Ok(AuditLog {
+            folder: folder.to_owned(),
+            entries: Some(entries),
+            reached,
+            thread: Some(thread),
+            on_failure: bounds.on_failure,
+            lost: AtomicU64::new(0),
+        })
     }
 
     /// Keeps a policy and the files that it names, so that its verdicts can be made again where they are no more. An error where a
@@ -143,8 +168,30 @@ impl AuditLog {
         };
         let (written, answer) = oneshot::channel();
         let entries = self.entries.as_ref().ok_or(AuditError::Broken)?;
-        entries.send(Entry { line, evidence, written }).map_err(|_| AuditError::Broken)?;
-        answer.await.unwrap_or(Err(AuditError::Broken))
+        let outcome = match entries.send(Entry { line, evidence, written }) {
+            Ok(()) => answer.await.unwrap_or(Err(AuditError::Broken)),
+            Err(_) => Err(AuditError::Broken),
+        };
+        match (outcome, self.on_failure) {
+            (Err(error), OnFailure::Serve) => {
+                self.note_lost(&error);
+                Ok(())
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// Counts a line that is lost; logged when the count doubles, so that a full disk does not fill the log as well.
+    fn note_lost(&self, error: &AuditError) {
+        let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
+        if lost.is_power_of_two() {
+            tracing::error!(lost, error = %chain(error), "a verdict is not in the audit log, and its connection is served");
+        }
+    }
+
+    /// Verdicts that counted without a line, under [`OnFailure::Serve`].
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
     }
 
     /// Lines so far, and the SHA-256 of the last: noted elsewhere, it shows later whether lines were cut off.

@@ -19,7 +19,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use check::{Kind, MAX_PROBLEMS, Problem, Report, check};
-pub use log::{AuditError, AuditLog, Bounds, KeptPolicy, Sync};
+pub use log::{AuditError, AuditLog, Bounds, KeptPolicy, OnFailure, Sync};
 
 const CURRENT: &str = "audit.jsonl";
 const EVIDENCE: &str = "evidence";

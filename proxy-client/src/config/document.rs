@@ -13,7 +13,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::ConfigError;
-use crate::audit::Sync;
+use crate::audit::{OnFailure, Sync};
 
 /// A file of many guests is a few KiB.
 const MAX_FILE_BYTES: usize = 1 << 20;
@@ -105,6 +105,7 @@ pub(super) struct AuditTable {
     pub(super) evidence_mib: Option<NonZeroU32>,
     pub(super) files: Option<NonZeroU32>,
     pub(super) sync: Option<SyncWord>,
+    pub(super) on_failure: Option<OnFailure>,
 }
 
 /// `each line`, or a time.

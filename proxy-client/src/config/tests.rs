@@ -122,6 +122,11 @@ fn proto_p1_errors_name_file_line_and_key() {
         ("[limits]\nattest = \"off\"\n", "c.toml:2: limits.attest: \"off\" is not possible"),
         ("[limits]\nconnections = 0\n", "c.toml:2: limits.connections: "),
         ("[limits]\nhead_bytes = 100\n", "c.toml:2: limits.head_bytes: 100 bytes; wanted"),
+        (
+            "[audit]\nfolder = \"a\"\non_failure = \"ignore\"\n",
+            "c.toml:3: audit.on_failure: unknown variant `ignore`, expected `refuse` or `serve`",
+        ),
+        ("[audit]\nfolder = \"a\"\non_failure = true\n", "c.toml:3: audit.on_failure: "),
         ("[log]\nformat = \"xml\"\n", "c.toml:2: log.format: "),
         ("[[guest]]\naddresses = [\"g:1\"]\n", "policy"),
         ("[[guest]]\npolicy = \"p.toml\"\n", "addresses"),
