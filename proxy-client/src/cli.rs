@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use proxy_core::net::{Addr, HostPort};
 use proxy_core::telemetry::Format;
 
+use crate::tools::advisories::AdvisoriesArgs;
 use crate::tools::audit::AuditCommand;
 use crate::tools::explain::ExplainArgs;
 use crate::tools::measure::MeasureArgs;
@@ -80,6 +81,7 @@ pub enum Command {
     Verify(Box<VerifyArgs>),
     Measure(Box<MeasureArgs>),
     Explain(ExplainArgs),
+    Advisories(AdvisoriesArgs),
     /// Work with the audit log
     #[command(subcommand)]
     Audit(AuditCommand),

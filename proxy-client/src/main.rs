@@ -20,7 +20,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     // Policies and launch digests hold no times, an audit log holds its own, and a given time takes the clock's place.
     let needs_clock = match &cli.command {
-        Some(Command::Policy(_) | Command::Measure(_) | Command::Audit(_) | Command::Explain(_)) => false,
+        Some(
+            Command::Policy(_) | Command::Measure(_) | Command::Audit(_) | Command::Explain(_) | Command::Advisories(_),
+        ) => false,
         Some(Command::Verify(args)) => args.at.is_none(),
         Some(Command::Inspect(_)) | None => true,
     };
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Some(Command::Measure(args)) => tools::measure::run(&args),
         Some(Command::Audit(command)) => tools::audit::run(command),
         Some(Command::Explain(args)) => tools::explain::run(&args),
+        Some(Command::Advisories(args)) => tools::advisories::advisories(&args, dial::now()).emit(),
         Some(Command::Policy(command)) => block_on(tools::policy::run(command)),
         Some(Command::Inspect(args)) => block_on(inspect::run(args)),
         None => match Config::load(&cli.run) {

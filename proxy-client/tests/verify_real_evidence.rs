@@ -427,3 +427,21 @@ fn a_report_with_its_launch_inputs_is_recomputed_and_judged_l2_with_the_reason()
     let output = judged(&policy.replace(&format!("vcpus = [{vcpus}]"), &format!("vcpus = [{}]", vcpus + 4)), &[]);
     assert!(output.exit == 3 && output.stdout.contains(&format!("it would match with vcpus = {vcpus}")), "{output:?}");
 }
+
+/// Text, JSON and page name the advisories of a genuine report; a simulated one has none.
+#[test]
+fn the_advisories_of_a_genuine_report_are_shown() {
+    let Some(cases) = cases("the_advisories_of_a_genuine_report_are_shown") else { return };
+    let case = cases.iter().find(|case| case.name == "milan-v3-vlek-decdab94").unwrap();
+    let (vek, issuer) = (case.path("vek.der"), case.path("issuer.der"));
+    let output = case.verify(&[&vek, &issuer], &[]);
+    let json = json(&output);
+    let advisories = json["advisories"].as_array().unwrap();
+    let of = |id: &str| advisories.iter().find(|one| one["id"] == id).unwrap_or_else(|| panic!("{id}"));
+    assert_eq!((&of("AMD-SB-3005")["verdict"], &of("AMD-SB-3005")["name"]), (&"met".into(), &"CacheWarp".into()));
+    assert_eq!((&of("AMD-SB-3019")["verdict"], &of("AMD-SB-3019")["because"]), (&"open".into(), &"key".into()));
+    assert_eq!(of("AMD-SB-3045")["verdict"], "not-provable");
+    assert_eq!(of("AMD-SB-3039")["verdict"], "not-listed");
+    // Those that could have made the others false come first.
+    assert_eq!(advisories[0]["forges_reports"], true);
+}

@@ -3,6 +3,7 @@
 //! Each is a function from its arguments to an [`Output`]; only [`Output::emit`] writes, so that tests call the commands
 //! themselves.
 
+pub mod advisories;
 pub mod audit;
 pub mod diff;
 pub mod explain;

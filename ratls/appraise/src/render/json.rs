@@ -5,6 +5,7 @@
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::{Map, Value, json};
 
+use super::advisories;
 use super::levels_json;
 use super::platform_json;
 use crate::files;
@@ -42,6 +43,7 @@ impl Serialize for AttestationResult {
         if let Some(boot) = self.booted() {
             map.serialize_entry("booted", &booted(&boot))?;
         }
+        map.serialize_entry("advisories", &advisories::to_json(&self.advisories()))?;
         map.serialize_entry("policy", &self.policy.as_ref().map(|p| json!({"file": p.file, "sha256": p.digest})))?;
         map.serialize_entry("at", &self.at)?;
         map.serialize_entry("expires", &self.expires())?;

@@ -7,6 +7,7 @@
 //! html           a page or a report, with the table as a picture
 //! ```
 
+mod advisories;
 pub mod html;
 mod json;
 mod levels_json;

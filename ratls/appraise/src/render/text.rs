@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::fmt::{self, Write};
 
+use super::advisories;
 use super::paint::Paint;
 use super::platform_words;
 use super::terminal;
@@ -72,6 +73,9 @@ impl AttestationResult {
         }
         for (name, value) in rows {
             writeln!(f, "  {name:<13} {}", Untrusted(&value))?;
+        }
+        for line in advisories::lines(self) {
+            writeln!(f, "  {line}")?;
         }
         if self.simulated() {
             writeln!(f, "{}", paint.with(Paint::WARNING, SIMULATED))?;

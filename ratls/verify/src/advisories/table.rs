@@ -4,6 +4,8 @@
 //! never supplies one. Nothing is fetched. docs/advisories.md explains the columns.
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::OnceLock;
 
 use formats::binding::Profile;
 use formats::crypto::sha256;
@@ -155,9 +157,10 @@ struct TableText {
 }
 
 impl AdvisoryTable {
-    /// Returns the table that this program was built with.
-    pub fn built_in() -> AdvisoryTable {
-        AdvisoryTable::parse(BUILT_IN.as_bytes()).expect("a test parses the built-in table")
+    /// Returns the table that this program was built with. It is a constant, read once.
+    pub fn built_in() -> &'static AdvisoryTable {
+        static TABLE: OnceLock<AdvisoryTable> = OnceLock::new();
+        TABLE.get_or_init(|| AdvisoryTable::parse(BUILT_IN.as_bytes()).expect("a test parses the built-in table"))
     }
 
     /// Reads a table. Unknown keys, unknown words and rows without meaning are refused.
@@ -189,7 +192,7 @@ impl AdvisoryTable {
         let (table, built_in) = (AdvisoryTable::parse(bytes)?, AdvisoryTable::built_in());
         match table.as_of > built_in.as_of {
             true => Ok(table),
-            false => Err(AdvisoryTableError::NotNewer { seen: table.as_of, built_in: built_in.as_of }),
+            false => Err(AdvisoryTableError::NotNewer { seen: table.as_of, built_in: built_in.as_of.clone() }),
         }
     }
 
@@ -334,6 +337,11 @@ impl AdvisoryRow {
         &self.lines
     }
 
+    /// Whether AMD lists these parts as affected.
+    pub fn is_affected(&self) -> bool {
+        self.shows != RowKind::NotAffected
+    }
+
     /// Returns the mask of the mitigation bits that must be set in both vectors.
     pub(super) fn bit_mask(&self) -> u64 {
         self.bits.iter().fold(0, |mask, bit| mask | 1 << bit)
@@ -374,6 +382,37 @@ impl AdvisoryRow {
             }
         };
         holds.then_some(()).ok_or_else(|| format!("a row that shows {:?} has keys that contradict it", self.shows))
+    }
+}
+
+/// What a report must show, in one line: `Milan B1: SNP firmware 27, microcode 222, mitigation bit 1 in both vectors`.
+impl fmt::Display for AdvisoryRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<&str> = self.lines.iter().map(|line| line.name()).collect();
+        let mut needs: Vec<String> = [
+            ("FMC", self.min_fmc),
+            ("boot loader", self.min_bl),
+            ("TEE", self.min_tee),
+            ("SNP firmware", self.min_snp),
+            ("microcode", self.min_microcode),
+        ]
+        .into_iter()
+        .filter_map(|(name, minimum)| Some(format!("{name} {}", minimum?)))
+        .collect();
+        if !self.bits.is_empty() {
+            let bits: Vec<String> = self.bits.iter().map(u8::to_string).collect();
+            needs.push(format!("mitigation bit {} in both vectors", bits.join(", ")));
+        }
+        needs.extend(self.platform_bit.map(|bit| format!("platform bit {bit}")));
+        if let Some(why) = &self.why {
+            let open = self.open_below_snp.map(|snp| format!("open below SNP firmware {snp}; "));
+            needs.push(format!("{}{why}", open.unwrap_or_default()));
+        }
+        if !self.alternatives.is_empty() {
+            let or = if needs.is_empty() { "" } else { "or " };
+            needs.push(format!("{or}a bit of the guest policy or of the platform that rules it out"));
+        }
+        write!(f, "{}: {}", lines.join(", "), needs.join(", "))
     }
 }
 

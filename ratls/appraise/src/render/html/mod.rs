@@ -11,6 +11,7 @@ use std::fmt::Write;
 pub use markup::escape;
 pub use svg::{Standalone, svg};
 
+use super::advisories;
 use super::terminal::{MEANING, summary};
 use super::text::SIMULATED;
 use crate::levels::{Cell, Levels};
@@ -85,10 +86,23 @@ pub fn section(result: &AttestationResult, subject: &str) -> String {
     out.push_str(&table(result));
     out.push_str(&findings(result.findings()));
     out.push_str(&seen(result));
+    out.push_str(&advisory_list(result));
     if result.simulated() {
         writeln!(out, "<p class=\"simulated\">{SIMULATED}</p>").expect(STRING);
     }
     out.push_str("</section>\n");
+    out
+}
+
+/// The summary, and what is not met.
+fn advisory_list(result: &AttestationResult) -> String {
+    let lines = advisories::lines(result);
+    let Some((summary, rest)) = lines.split_first() else { return String::new() };
+    let mut out = format!("<h3>Advisories</h3>\n<p>{}</p>\n<ul class=\"advisories\">\n", escape(summary));
+    for line in rest {
+        writeln!(out, "<li>{}</li>", escape(line.trim())).expect(STRING);
+    }
+    out.push_str("</ul>\n");
     out
 }
 
