@@ -21,8 +21,10 @@ use ratls::crypto::sha256;
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::plain::further_upstreams;
 use crate::serve::Guest;
 use crate::start::{Ready, settings_bytes, start};
+use crate::version::VERSION;
 
 /// For the admin page and the batcher to end after the connections.
 const LAST_DRAIN: Duration = Duration::from_secs(1);
@@ -30,11 +32,12 @@ const LAST_DRAIN: Duration = Duration::from_secs(1);
 /// Serves until SIGTERM or SIGINT.
 pub async fn run(config: Config) -> Result<ExitCode> {
     let _log = telemetry::init(config.log.format, &config.log.level).context("cannot set up logging")?;
+    tracing::info!(version = VERSION, "starting");
     let mut signals = Signals::watch().context("cannot watch for signals")?;
-    let metrics = Arc::new(Metrics::new("evident-proxy", env!("CARGO_PKG_VERSION")));
+    let metrics = Arc::new(Metrics::new("evident-proxy", VERSION));
     let limits = &config.limits;
     let connections = Connections::new(
-        Descriptors::raised().fit(limits.max_connections.get(), 0),
+        Descriptors::raised().fit(limits.max_connections.get(), further_upstreams(&config)),
         limits.max_connections_per_source.get(),
     );
     let tasks = Tasks::new().over(Workers::start().context("cannot start the threads that serve")?);
@@ -48,6 +51,13 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     let Ready { guest, standing, device_failure, result } = ready;
     let listener = Listener::bind(&config.listen).await.context("cannot serve")?;
     let address = listener.local_addr().map_or_else(|_| config.listen.to_string(), |addr| addr.to_string());
+    if config.is_open_to_anyone() {
+        tracing::warn!(
+            %address,
+            "anyone who reaches this port can use the server: evident-client asks no permission; \
+             set clients.tokens_file or clients.ca_file, or listen on loopback"
+        );
+    }
     let notice = if result.simulated() { "SIMULATED, PROVES NOTHING: " } else { "" };
     tracing::info!(%address, upstream = %config.upstream.addr, "{notice}serving");
     for finding in result.findings() {

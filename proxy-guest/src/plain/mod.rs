@@ -5,11 +5,17 @@
 //!  reverse  requests parsed, our headers stripped, streamed to the upstream over HTTP/1.1, connections reused
 //!  raw      bytes both ways; also what is left of an HTTP connection after an upgrade (WebSocket)
 //!  watch    counts bytes, ends what is silent for too long
+//!  heads    ends HTTP/2 connections that ask for nothing
+//!  places   what one source, and all clients together, may hold beyond their connections
+//!  body     uploads that break off are aborted; answers hold their place until they are sent
 //! ```
 //!
 //! Nothing of this concerns attested clients: their tunnels are bytes from end to end. A response that breaks off
 //! upstream breaks off downstream too: the TLS connection then ends without close_notify, the HTTP/2 stream with a reset.
 
+mod body;
+mod heads;
+mod places;
 mod raw;
 mod reverse;
 mod upstream;
@@ -22,14 +28,15 @@ use proxy_core::duration::{Period, Timeout};
 use proxy_core::metrics::Counter;
 use proxy_core::metrics::{Direction, Metrics};
 use proxy_core::net::{Addr, Peer};
-use proxy_core::nofile::Descriptors;
 use proxy_core::tasks::Tasks;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::{Config, ForwardedFor, UpstreamMode};
+use places::Places;
 use watch::{Activity, Watched};
+
+pub use places::further_upstreams;
 
 const H2: &[u8] = b"h2";
 const HTTP_1_1: &[u8] = b"http/1.1";
@@ -48,8 +55,9 @@ struct Inner {
     first_byte_timeout: Period,
     idle_timeout: Timeout,
     lifetime: Period,
-    /// Connections to the upstream of all clients together: an HTTP/2 client may cause several.
-    upstream_places: Arc<Semaphore>,
+    /// Sockets to the upstream, and requests, beyond the one that each connection has.
+    upstream_places: Places,
+    request_places: Places,
     to_server: Counter,
     to_client: Counter,
     tasks: Tasks,
@@ -58,8 +66,7 @@ struct Inner {
 impl Plain {
     pub fn new(config: &Config, metrics: &Metrics, tasks: Tasks) -> Self {
         let limits = &config.limits;
-        // The streams of one HTTP/2 connection can ask for many: not more than the descriptors allow.
-        let places = Descriptors::raised().tunnels(0).min(limits.max_connections.get());
+        let further = further_upstreams(config);
         Plain {
             inner: Arc::new(Inner {
                 upstream: config.upstream.addr.clone(),
@@ -69,7 +76,8 @@ impl Plain {
                 first_byte_timeout: limits.first_byte_timeout,
                 idle_timeout: limits.idle_timeout,
                 lifetime: limits.lifetime,
-                upstream_places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+                upstream_places: Places::new(further),
+                request_places: Places::new(further),
                 to_server: metrics.bytes(Direction::ToServer),
                 to_client: metrics.bytes(Direction::ToClient),
                 tasks,

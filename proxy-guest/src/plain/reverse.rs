@@ -12,7 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
+};
 use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Full};
@@ -22,12 +24,15 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use proxy_core::headers::{strip_for_next_hop, upgrade, with_stripped_trailers};
-use proxy_core::net::{ConnectError, LocalStream, Peer};
+use proxy_core::net::{Addr, ConnectError, Peer};
 use proxy_core::tasks::Tasks;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, sleep_until};
 
-use super::upstream::{Body, BoxError, Connections, UpstreamError};
+use super::body::{Answer, Holding, Upload};
+use super::heads::Heads;
+use super::places::Allowance;
+use super::upstream::{Body, BoxError, Connections, InSips, UpstreamError};
 use super::watch::Activity;
 use super::{Inner, raw};
 use crate::config::ForwardedFor;
@@ -36,6 +41,11 @@ use crate::config::ForwardedFor;
 const MAX_HEAD_BYTES: u32 = 64 * 1024;
 /// Requests that one HTTP/2 client has at once; each may hold a connection to the upstream.
 const MAX_STREAMS: u32 = 64;
+/// What one HTTP/2 client may have on its way to the upstream: of one request, and of all.
+const UPLOAD_WINDOW: u32 = 64 * 1024;
+const UPLOADS_WINDOW: u32 = 128 * 1024;
+/// What an answer over HTTP/2 may have on its way to a client that does not read it.
+const SEND_BUFFER_BYTES: usize = 16 * 1024;
 /// What an answer gets beyond the idle limit, so that a silent upstream is reported as such before the connection ends.
 const IDLE_GRACE: Duration = Duration::from_secs(5);
 /// What requests under way get beyond the connection's lifetime.
@@ -58,7 +68,9 @@ where
         inner: Arc::clone(inner),
         peer,
         activity: activity.clone(),
-        connections: Connections::default(),
+        connections: Connections::new(inner.upstream_places.of_connection(peer.source())),
+        requests: inner.request_places.of_connection(peer.source()),
+        heads: Heads::new(),
         upgraded: Mutex::new(None),
     });
     let service = service_fn(|request| {
@@ -68,10 +80,11 @@ where
     let client = TokioIo::new(client);
     if h2 {
         let connection = http2(inner).serve_connection(client, service);
-        return drive(inner, connection, |connection| connection.graceful_shutdown(), activity, ends).await;
+        let heads = Some(&session.heads);
+        return drive(inner, connection, |connection| connection.graceful_shutdown(), activity, heads, ends).await;
     }
     let connection = http1(inner).serve_connection(client, service).with_upgrades();
-    drive(inner, connection, |connection| connection.graceful_shutdown(), activity, ends).await?;
+    drive(inner, connection, |connection| connection.graceful_shutdown(), activity, None, ends).await?;
     let upgraded = session.upgraded.lock().unwrap_or_else(PoisonError::into_inner).take();
     match upgraded {
         Some(upgraded) => upgraded.relay(inner, activity, ends).await,
@@ -79,27 +92,36 @@ where
     }
 }
 
-/// Runs a connection to its end: its own, or that of a limit; asks it to finish when the proxy drains or it is old.
+/// Runs a connection to its end: its own, or that of a limit; asks it to finish when the proxy drains, or it is old, or
+/// asks for nothing. `heads` where the library has no deadline for them.
 async fn drive<C>(
     inner: &Inner,
     connection: C,
     finish: impl Fn(Pin<&mut C>),
     activity: &Activity,
+    heads: Option<&Heads>,
     ends: Instant,
 ) -> io::Result<()>
 where
     C: Future<Output = hyper::Result<()>>,
 {
     let mut connection = pin!(connection);
+    let no_head_in = async |period| match heads {
+        Some(heads) => heads.none_for(period).await,
+        None => std::future::pending().await,
+    };
+    let first_byte = inner.first_byte_timeout.get();
     let mut stop = pin!(async {
         tokio::select! {
             () = inner.tasks.draining() => {}
             () = sleep_until(ends) => {}
+            () = no_head_in(first_byte) => {}
         }
     });
     let mut limit = pin!(async {
         tokio::select! {
             () = activity.nothing_received_in(inner.first_byte_timeout) => "no request came",
+            () = no_head_in(first_byte + IDLE_GRACE) => "no whole request head came in time",
             () = activity.silent_for(inner.idle_timeout, IDLE_GRACE) => "no byte passed for the idle limit",
             () = sleep_until(ends + LIFETIME_GRACE) => "the connection reached its lifetime",
         }
@@ -130,7 +152,13 @@ fn http1(inner: &Inner) -> http1::Builder {
 
 fn http2(inner: &Inner) -> http2::Builder<Tasks> {
     let mut builder = http2::Builder::new(inner.tasks.clone());
-    builder.timer(TokioTimer::new()).max_header_list_size(MAX_HEAD_BYTES).max_concurrent_streams(MAX_STREAMS);
+    builder
+        .timer(TokioTimer::new())
+        .max_header_list_size(MAX_HEAD_BYTES)
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(UPLOAD_WINDOW)
+        .initial_connection_window_size(UPLOADS_WINDOW)
+        .max_send_buf_size(SEND_BUFFER_BYTES);
     builder
 }
 
@@ -149,6 +177,8 @@ struct Session {
     peer: Peer,
     activity: Activity,
     connections: Connections,
+    requests: Allowance,
+    heads: Heads,
     /// Both ends of an accepted upgrade, to be relayed once the HTTP side has let go of the client's stream.
     upgraded: Mutex<Option<Upgraded>>,
 }
@@ -160,9 +190,12 @@ struct Upgraded {
 
 impl Session {
     async fn answer(&self, mut request: Request<Incoming>) -> Response<Body> {
+        let open = self.heads.begin();
         if request.method() == Method::CONNECT {
             return refusal(StatusCode::METHOD_NOT_ALLOWED, "CONNECT is not served here");
         }
+        let Some(place) = self.requests.take() else { return self.failed(UpstreamError::Full) };
+        let holding = Holding { _open: open, _place: place };
         let wanted = wanted_upgrade(&request);
         let client = wanted.is_some().then(|| hyper::upgrade::on(&mut request));
         let request = match self.for_upstream(request, wanted.as_ref()) {
@@ -177,7 +210,7 @@ impl Session {
             }
         };
         match sent {
-            Ok(response) => self.for_client(response, client),
+            Ok(response) => self.for_client(response, client, holding),
             Err(error) => self.failed(error),
         }
     }
@@ -190,10 +223,12 @@ impl Session {
     ) -> Result<Request<Body>, &'static str> {
         let (mut parts, body) = request.into_parts();
         let host = host(&parts.uri, &parts.headers, parts.version)?;
-        strip_for_next_hop(&mut parts.headers);
-        if let Some(host) = host {
-            parts.headers.insert(HOST, host);
+        if !is_only_chunked(&parts.headers) {
+            return Err("a transfer coding other than chunked is not served here");
         }
+        strip_for_next_hop(&mut parts.headers);
+        // HTTP/1.1 needs one, and servers refuse an empty one.
+        parts.headers.insert(HOST, host.unwrap_or_else(|| own_host(&self.inner.upstream)));
         join_cookies(&mut parts.headers);
         if let Some(protocol) = wanted {
             set_upgrade(&mut parts.headers, protocol.clone());
@@ -202,12 +237,25 @@ impl Session {
             append_forwarded_for(&mut parts.headers, &address.ip().to_canonical().to_string());
         }
         parts.uri = origin_form(&parts.uri);
+        let body = match parts.version {
+            Version::HTTP_2 => with_stripped_trailers(Upload::new(body)).boxed_unsync(),
+            _ => with_stripped_trailers(body).map_err(BoxError::from).boxed_unsync(),
+        };
         parts.version = Version::HTTP_11;
-        Ok(Request::from_parts(parts, with_stripped_trailers(body).map_err(BoxError::from).boxed_unsync()))
+        Ok(Request::from_parts(parts, body))
     }
 
     /// The response as the client shall see it.
-    fn for_client(&self, mut response: Response<Incoming>, client: Option<OnUpgrade>) -> Response<Body> {
+    fn for_client(
+        &self,
+        mut response: Response<Incoming>,
+        client: Option<OnUpgrade>,
+        holding: Holding,
+    ) -> Response<Body> {
+        if !is_only_chunked(response.headers()) {
+            tracing::warn!(peer = %self.peer, "the upstream answered in a transfer coding other than chunked");
+            return refusal(StatusCode::BAD_GATEWAY, "the upstream answered in a transfer coding other than chunked");
+        }
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         let protocol = upgrade(response.headers());
         let upstream = switched.then(|| hyper::upgrade::on(&mut response));
@@ -227,7 +275,8 @@ impl Session {
         }
         // Set for the client's own connection.
         parts.version = Version::HTTP_11;
-        Response::from_parts(parts, with_stripped_trailers(body).map_err(BoxError::from).boxed_unsync())
+        let body = Answer::new(with_stripped_trailers(body), holding);
+        Response::from_parts(parts, body.map_err(BoxError::from).boxed_unsync())
     }
 
     fn failed(&self, error: UpstreamError) -> Response<Body> {
@@ -248,10 +297,10 @@ impl Upgraded {
     async fn relay(self, inner: &Inner, activity: &Activity, ends: Instant) -> io::Result<()> {
         let (client, upstream) = tokio::try_join!(self.client, self.upstream).map_err(io::Error::other)?;
         let upstream = upstream
-            .downcast::<TokioIo<LocalStream>>()
+            .downcast::<TokioIo<InSips>>()
             .map_err(|_| io::Error::other("the upstream's stream is of another kind"))?;
         let first = upstream.read_buf;
-        raw::relay(inner, TokioIo::new(client), upstream.io.into_inner(), &first, activity, ends).await
+        raw::relay(inner, TokioIo::new(client), upstream.io.into_inner().0, &first, activity, ends).await
     }
 }
 
@@ -285,6 +334,23 @@ fn host(uri: &Uri, headers: &HeaderMap, version: Version) -> Result<Option<Heade
         (Some(host), None) if Authority::try_from(host.as_bytes()).is_ok() || host.is_empty() => Ok(Some(host.clone())),
         (None, None) if version == Version::HTTP_10 => Ok(None),
         _ => Err("a request needs one valid Host header"),
+    }
+}
+
+/// The host for a client of HTTP/1.0 that named none: the upstream's own.
+fn own_host(upstream: &Addr) -> HeaderValue {
+    let host = if upstream.unix_path().is_some() { None } else { HeaderValue::from_str(&upstream.to_string()).ok() };
+    host.unwrap_or_else(|| HeaderValue::from_static("localhost"))
+}
+
+/// Whether a body has no transfer coding but the one that ends here. With any other, the next hop would get coded bytes
+/// and no word of it.
+fn is_only_chunked(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(one), None) => one.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
     }
 }
 

@@ -1,3 +1,5 @@
+mod http2;
+
 use super::*;
 use crate::cli::Cli;
 use bytes::Bytes;
@@ -22,7 +24,7 @@ fn plain_with(upstream: &str, settings: &str) -> (Plain, Tasks) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("evident.toml");
     std::fs::write(&file, settings).unwrap();
-    let line = format!("evident-proxy --upstream {upstream} --config {}", file.display());
+    let line = format!("evident-proxy --upstream {upstream} --plain-clients allow --config {}", file.display());
     let config = Config::load(&Cli::try_parse_from(line.split_whitespace()).unwrap().serve).unwrap();
     let tasks = Tasks::new();
     (Plain::new(&config, &Metrics::new("test", "0"), tasks.clone()), tasks)
@@ -211,6 +213,35 @@ async fn refuses_requests_that_mean_two_things() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{request}: {answer}");
     }
     assert!(upstream.asked().is_empty());
+}
+
+#[tokio::test]
+async fn a_client_of_http_1_0_without_a_host_asks_for_the_upstreams_own() {
+    let (upstream, addr) = Scripted::start(&[OK, OK]).await;
+    let (plain, _) = plain_with(&addr, "");
+    assert!(exchange(&plain, "OPTIONS / HTTP/1.0\r\n\r\n").await.contains(" 200 "));
+    assert!(exchange(&plain, "GET / HTTP/1.0\r\nHost: a\r\n\r\n").await.contains(" 200 "));
+    let asked = upstream.asked();
+    assert!(asked[0].starts_with("options / http/1.1\r\n"), "{}", asked[0]);
+    assert!(asked[0].contains(&format!("host: {addr}\r\n")), "{}", asked[0]);
+    assert!(asked[1].contains("host: a\r\n"), "{}", asked[1]);
+}
+
+#[tokio::test]
+async fn a_transfer_coding_that_would_be_lost_is_refused_in_both_directions() {
+    for coding in ["gzip, chunked", "gzip", "identity", "chunked, chunked", "chunked\r\nTransfer-Encoding: chunked"] {
+        let coded = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: {coding}\r\n\r\n2\r\nzz\r\n0\r\n\r\n");
+        let (upstream, addr) = Scripted::start(&[&coded]).await;
+        let (plain, _) = plain_with(&addr, "");
+        let answer = exchange(&plain, "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 502") && !answer.contains("zz"), "{coding}: {answer}");
+        let ask = format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nTransfer-Encoding: {coding}\r\n\r\n2\r\nzz\r\n0\r\n\r\n"
+        );
+        let answer = exchange(&plain, &ask).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{coding}: {answer}");
+        assert_eq!(upstream.asked().len(), 1, "{coding}");
+    }
 }
 
 #[tokio::test]
