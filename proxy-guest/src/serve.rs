@@ -77,6 +77,8 @@ pub struct Guest {
     /// Names that OPEN may ask for; empty: any, the upstream is the same.
     pub names: Vec<String>,
     pub tokens: Option<Tokens>,
+    /// Connections of one source that wait for the answer to a wrong token.
+    pub wrong_tokens: PerSource,
     pub deadlines: Deadlines,
     /// Attested connections of one source that carry no tunnel.
     pub idle: PerSource,

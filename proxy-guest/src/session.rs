@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::asked::{Asked, Refused, Room};
 use crate::serve::{End, FEATURES, Guest, Tls, within};
+use crate::tokens::{Denied, WRONG_ANSWERED_AFTER};
 
 /// An attested connection: tunnels, one after the other.
 pub(crate) struct Session<'a> {
@@ -176,10 +177,23 @@ impl Session<'_> {
         }
     }
 
+    /// Lets a guesser wait; the connection stays charged to its source meanwhile, whether its peer is still there or not.
+    /// Where many of the source wait already, their places are worth more than its patience.
+    async fn hold_back(&self) {
+        let Some(_one) = self.guest.wrong_tokens.try_take(self.peer.source()) else { return };
+        tokio::select! {
+            () = tokio::time::sleep(WRONG_ANSWERED_AFTER) => {}
+            () = self.guest.tasks.draining() => {}
+        }
+    }
+
     async fn open(&mut self, mut framed: Box<Framed<Tls>>, open: Open) -> Result<Next, End> {
         if let Some(tokens) = &self.guest.tokens
-            && let Err(error) = tokens.check(self.peer.source(), open.token.as_deref())
+            && let Err(error) = tokens.check(open.token.as_deref())
         {
+            if error == Denied::Wrong {
+                self.hold_back().await;
+            }
             self.end(framed, CloseCode::AccessDenied, "access token missing or wrong").await;
             return Err(End::new("access", error));
         }

@@ -176,6 +176,8 @@ pub async fn start_on(
             Access::Anyone | Access::Certificate(_) => None,
         },
         deadlines: deadlines(limits),
+        // Not one place, or a source that guesses would keep those of its right tokens.
+        wrong_tokens: PerSource::new(limits.max_connections_per_source.get() / 4),
         idle: PerSource::new(limits.max_idle_connections_per_source.get()),
         metrics,
         tasks,

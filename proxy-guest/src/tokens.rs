@@ -4,16 +4,15 @@
 //! logs. `#` begins a comment. Tokens should be random (`openssl rand -hex 32`): a hash without salt hides only what
 //! cannot be guessed.
 //!
-//! After some wrong tokens a source has to wait, longer each time, and during the wait nothing of it is checked: not even
-//! a right token, or the answer would tell a guesser.
+//! A right token always lets its client through, whatever else came from its source. A wrong one is answered late, and
+//! its connection stays charged to its source until then, also where the peer hangs up (the session's part): a source
+//! has so many guesses at once and no more.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use ratls::crypto::{constant_time_eq, sha256};
 use ratls::digest::Sha256Digest;
@@ -22,21 +21,13 @@ const MAX_TOKENS: usize = 10_000;
 const MAX_FILE_BYTES: u64 = 4 << 20;
 const MAX_LABEL_BYTES: usize = 64;
 
-/// Wrong tokens of one source without a wait.
-const FREE_FAILURES: u32 = 3;
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// After so long without a wrong token a source is forgotten.
-const FORGET_AFTER: Duration = Duration::from_secs(600);
-/// Sources remembered at once. Beyond, the one whose last failure is longest ago is forgotten.
-const MAX_SOURCES: usize = 4_096;
+/// After so long a wrong token is answered.
+pub(crate) const WRONG_ANSWERED_AFTER: Duration = Duration::from_secs(1);
 
-/// The hashes of the tokens that open tunnels, and the sources that sent wrong ones. Clones share both; nothing of it is
-/// printable.
+/// The hashes of the tokens that open tunnels. Clones share them; nothing of it is printable.
 #[derive(Clone)]
 pub struct Tokens {
     entries: Arc<[Entry]>,
-    failures: Arc<Mutex<HashMap<IpAddr, Failures>>>,
 }
 
 struct Entry {
@@ -89,33 +80,12 @@ impl Tokens {
         if entries.is_empty() {
             return Err(TokensError::Empty { path: path() });
         }
-        Ok(Tokens { entries: entries.into(), failures: Arc::default() })
+        Ok(Tokens { entries: entries.into() })
     }
 
-    /// Whether `token`, as OPEN carried it, lets its source through; with the token's label for the log.
-    ///
-    /// A missing token costs nothing: it is a client that was set up without one, not a guess.
-    pub fn check(&self, source: IpAddr, token: Option<&[u8]>) -> Result<&str, Denied> {
-        self.check_at(source, token, Instant::now())
-    }
-
-    fn check_at(&self, source: IpAddr, token: Option<&[u8]>, now: Instant) -> Result<&str, Denied> {
-        let token = token.ok_or(Denied::Missing)?;
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = failures.get(&source) {
-            let until = known.until();
-            if now < until {
-                return Err(Denied::Waiting { retry_after: until - now });
-            }
-        }
-        if let Some(label) = self.find(token) {
-            failures.remove(&source);
-            return Ok(label);
-        }
-        make_room(&mut failures, source, now);
-        let known = failures.entry(source).or_insert(Failures { count: 0, last: now });
-        *known = Failures { count: known.count.saturating_add(1), last: now };
-        Err(Denied::Wrong)
+    /// Whether `token`, as OPEN carried it, lets its client through; with the token's label for the log.
+    pub fn check(&self, token: Option<&[u8]>) -> Result<&str, Denied> {
+        self.find(token.ok_or(Denied::Missing)?).ok_or(Denied::Wrong)
     }
 
     /// The label of the entry whose token this is. Every entry is compared, each in constant time.
@@ -155,49 +125,11 @@ pub enum Denied {
     Missing,
     #[error("the access token is not known here")]
     Wrong,
-    #[error("too many wrong access tokens from this source")]
-    Waiting { retry_after: Duration },
-}
-
-#[derive(Clone, Copy)]
-struct Failures {
-    count: u32,
-    last: Instant,
-}
-
-impl Failures {
-    /// When the source is listened to again.
-    fn until(&self) -> Instant {
-        self.last + wait_after(self.count)
-    }
-}
-
-fn wait_after(failures: u32) -> Duration {
-    match failures.checked_sub(FREE_FAILURES) {
-        None | Some(0) => Duration::ZERO,
-        Some(over) => FIRST_WAIT.saturating_mul(1u32.checked_shl(over - 1).unwrap_or(u32::MAX)).min(LONGEST_WAIT),
-    }
-}
-
-fn make_room(failures: &mut HashMap<IpAddr, Failures>, source: IpAddr, now: Instant) {
-    if failures.get(&source).is_some_and(|known| now.duration_since(known.last) > FORGET_AFTER) {
-        failures.remove(&source);
-    }
-    if failures.len() < MAX_SOURCES || failures.contains_key(&source) {
-        return;
-    }
-    failures.retain(|_, known| now.duration_since(known.last) <= FORGET_AFTER);
-    if failures.len() >= MAX_SOURCES {
-        let oldest = failures.iter().min_by_key(|(_, known)| known.last).map(|(source, _)| *source);
-        failures.remove(&oldest.expect("the map is full"));
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1));
 
     fn parse(text: &str) -> Result<Tokens, TokensError> {
         Tokens::parse(Path::new("tokens"), text)
@@ -232,50 +164,13 @@ mod tests {
     }
 
     #[test]
-    fn lets_in_who_has_a_token() {
-        let now = Instant::now();
-        assert_eq!(gate().check_at(SOURCE, Some(b"right"), now), Ok("laptop"));
-        assert_eq!(gate().check_at(SOURCE, Some(b"wrong"), now), Err(Denied::Wrong));
-        assert_eq!(gate().check_at(SOURCE, Some(b""), now), Err(Denied::Wrong));
-        assert_eq!(gate().check_at(SOURCE, None, now), Err(Denied::Missing));
-    }
-
-    #[test]
-    fn makes_a_guesser_wait_longer_each_time_and_nobody_else() {
+    fn lets_in_who_has_a_token_whatever_came_before() {
         let gate = gate();
-        let mut now = Instant::now();
-        for _ in 0..=FREE_FAILURES {
-            assert_eq!(gate.check_at(SOURCE, Some(b"wrong"), now), Err(Denied::Wrong));
+        for _ in 0..100 {
+            assert_eq!(gate.check(Some(b"wrong")), Err(Denied::Wrong));
+            assert_eq!(gate.check(Some(b"")), Err(Denied::Wrong));
+            assert_eq!(gate.check(None), Err(Denied::Missing));
+            assert_eq!(gate.check(Some(b"right")), Ok("laptop"));
         }
-        assert_eq!(gate.check_at(SOURCE, Some(b"right"), now), Err(Denied::Waiting { retry_after: FIRST_WAIT }));
-        assert_eq!(gate.check_at(IpAddr::from([10, 0, 0, 2]), Some(b"right"), now), Ok("laptop"));
-        now += FIRST_WAIT;
-        assert_eq!(gate.check_at(SOURCE, Some(b"wrong"), now), Err(Denied::Wrong));
-        assert_eq!(gate.check_at(SOURCE, Some(b"right"), now), Err(Denied::Waiting { retry_after: FIRST_WAIT * 2 }));
-        now += FIRST_WAIT * 2;
-        assert_eq!(gate.check_at(SOURCE, Some(b"right"), now), Ok("laptop"));
-        assert_eq!(gate.check_at(SOURCE, Some(b"wrong"), now), Err(Denied::Wrong));
-        assert_eq!(gate.check_at(SOURCE, Some(b"right"), now), Ok("laptop"));
-    }
-
-    #[test]
-    fn a_wait_has_an_end() {
-        for failures in [10, 40, u32::MAX] {
-            assert_eq!(wait_after(failures), LONGEST_WAIT);
-        }
-    }
-
-    #[test]
-    fn remembers_a_bounded_number_of_sources() {
-        let gate = gate();
-        let begin = Instant::now();
-        for n in 0..u32::try_from(MAX_SOURCES).unwrap() + 100 {
-            let _ =
-                gate.check_at(IpAddr::from(n.to_be_bytes()), Some(b"wrong"), begin + Duration::from_millis(n.into()));
-        }
-        assert_eq!(gate.failures.lock().unwrap().len(), MAX_SOURCES);
-        let later = begin + FORGET_AFTER * 2;
-        let _ = gate.check_at(SOURCE, Some(b"wrong"), later);
-        assert_eq!(gate.failures.lock().unwrap().len(), 1);
     }
 }

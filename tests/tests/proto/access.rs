@@ -71,6 +71,26 @@ async fn the_second_open_of_a_connection_is_checked_for_its_token_too() {
 }
 
 #[tokio::test]
+async fn a_right_token_passes_however_many_wrong_ones_came_from_its_source() {
+    let dir = tempfile::tempdir().unwrap();
+    let guest = with_tokens(dir.path()).await;
+    let with = |token: &str| Target { token: Some(token.as_bytes().to_vec()), ..target(guest.address) };
+    let begun = std::time::Instant::now();
+    let guess = async || (page_through(&with("wrong")).await.unwrap_err(), begun.elapsed());
+    let guesses = async { tokio::join!(guess(), guess(), guess(), guess(), guess(), guess()) };
+    let ((a, b, c, d, e, f), right) = tokio::join!(guesses, async {
+        page_through(&with("right")).await.unwrap();
+        page_through(&with("right")).await.unwrap();
+        begun.elapsed()
+    });
+    for (error, after) in [a, b, c, d, e, f] {
+        assert!(matches!(error, OpenError::AccessDenied { .. }), "{error}");
+        assert!(after >= std::time::Duration::from_secs(1), "a guess was answered after {after:?}");
+        assert!(right < after, "the right token waited for the wrong ones");
+    }
+}
+
+#[tokio::test]
 async fn an_access_token_is_not_shown_to_a_server_whose_evidence_is_refused() {
     let server = Liar::new().await;
     let client = Target { token: Some(b"secret-token".to_vec()), ..target(server.address) };
