@@ -6,10 +6,11 @@ use clap::{Args, Parser, Subcommand};
 use proxy_core::net::Addr;
 
 use crate::config::{PlainClients, Platform};
+use crate::version::VERSION;
 
 /// Reverse proxy in a confidential VM (AMD SEV-SNP) that proves, per connection, what it runs in
 #[derive(Debug, Parser)]
-#[command(name = "evident-proxy", version, args_conflicts_with_subcommands = true)]
+#[command(name = "evident-proxy", version = VERSION, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -35,9 +36,13 @@ pub struct ServeFlags {
     pub listen: Option<Addr>,
     #[command(flatten)]
     pub device: DeviceFlags,
-    /// Whether ordinary HTTPS clients are served; default allow, or refuse where an access token is asked for
+    /// Whether ordinary HTTPS clients are served; default refuse, or allow where --listen is loopback or a unix socket, or
+    /// clients.ca_file asks for a certificate
     #[arg(long, value_name = "WHETHER", value_enum)]
     pub plain_clients: Option<PlainClients>,
+    /// Hashes of the access tokens that open tunnels, one a line (docs/configuration.md); default none is asked for
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
     /// Appraisal policy for attested clients (mutual attestation; not in this version)
     #[arg(long, value_name = "FILE")]
     pub client_policy: Option<PathBuf>,

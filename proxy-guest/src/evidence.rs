@@ -24,6 +24,7 @@ use crate::identity::GuestKey;
 use crate::machine::Machine;
 use crate::serve::attest_body;
 use crate::start::{now, random, settings_part, unix_ms};
+use crate::version::VERSION;
 
 pub async fn run(flags: EvidenceFlags) -> Result<ExitCode> {
     let config = Device::load(&flags.device)?;
@@ -67,7 +68,7 @@ pub async fn run(flags: EvidenceFlags) -> Result<ExitCode> {
     };
     let (evidence, _) = verify_bundle(&bundle, &anchors, now()).context("our own verifier refuses our evidence")?;
     let result = appraise(None, evidence);
-    let mut text = format!("asked: {described}\n{result}");
+    let mut text = format!("evident-proxy {VERSION}\nasked: {described}\n{result}");
     if let Some(path) = &flags.save {
         std::fs::write(path, bundle.encode()).with_context(|| format!("cannot write {}", path.display()))?;
         text.push_str(&format!("saved the evidence to {}\n", path.display()));

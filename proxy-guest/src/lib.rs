@@ -23,3 +23,4 @@ mod session;
 pub mod simulate;
 pub mod start;
 pub mod tokens;
+pub mod version;

@@ -165,21 +165,28 @@ impl Config {
         if let Some(given) = &file.clients.policy {
             return Err(ConfigError::at(source.origin("clients.policy", given), Reason::ClientPolicy));
         }
-        let access = source.access()?;
+        let access = source.access(flags)?;
+        let listen = (flags.listen.clone())
+            .or_else(|| file.listen.clone())
+            .unwrap_or_else(|| DEFAULT_LISTEN.parse().expect("the default is an address"));
         Ok(Config {
-            listen: (flags.listen.clone())
-                .or_else(|| file.listen.clone())
-                .unwrap_or_else(|| DEFAULT_LISTEN.parse().expect("the default is an address")),
             upstream: source.upstream(flags)?,
             names: source.names()?,
             device: source.device(&flags.device)?,
-            plain_clients: source.plain_clients(flags, &access)?,
+            plain_clients: source.plain_clients(flags, &access, &listen)?,
+            listen,
             access,
             x_forwarded_for: file.x_forwarded_for.unwrap_or(ForwardedFor::Keep),
             admin: source.admin(flags)?,
             log: source.log(),
             limits: source.limits()?,
         })
+    }
+
+    /// Whether people elsewhere may use the server without showing anything. evident-client asks for no permission, so
+    /// that ordinary clients are refused changes nothing here.
+    pub fn is_open_to_anyone(&self) -> bool {
+        matches!(self.access, Access::Anyone) && !self.listen.is_local()
     }
 
     /// The settings that decide what happens to a client's plaintext, by name in alphabetical order. The statement

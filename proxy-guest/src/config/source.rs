@@ -8,7 +8,7 @@ use attester::imds;
 use attester::logs::EVENT_LOG;
 use attester::tpm::Address;
 use proxy_core::admin::AdminAddr;
-use proxy_core::net::Host;
+use proxy_core::net::{Addr, Host};
 use proxy_core::telemetry;
 use ratls::wire::limits::MAX_NAMES;
 use rustls::RootCertStore;
@@ -160,16 +160,19 @@ impl Source {
         Ok(certificates)
     }
 
-    pub(super) fn access(&self) -> Result<Access, ConfigError> {
-        match (&self.file.clients.tokens_file, &self.file.clients.ca_file) {
+    pub(super) fn access(&self, flags: &ServeFlags) -> Result<Access, ConfigError> {
+        let tokens_file = match (&flags.tokens, &self.file.clients.tokens_file) {
+            (Some(path), _) => Some((path.clone(), Origin::flag("--tokens"))),
+            (None, Some(given)) => Some((self.path_of(given.get_ref()), self.origin("clients.tokens_file", given))),
+            (None, None) => None,
+        };
+        match (tokens_file, &self.file.clients.ca_file) {
             (None, None) => Ok(Access::Anyone),
             (Some(_), Some(given)) => {
                 Err(ConfigError::at(self.origin("clients.ca_file", given), Reason::TwoKindsOfAccess))
             }
-            (Some(given), None) => {
-                let path = self.path_of(given.get_ref());
-                let tokens = Tokens::load(&path)
-                    .map_err(|e| ConfigError::at(self.origin("clients.tokens_file", given), Reason::Tokens(e)))?;
+            (Some((path, origin)), None) => {
+                let tokens = Tokens::load(&path).map_err(|e| ConfigError::at(origin, Reason::Tokens(e)))?;
                 Ok(Access::Token(tokens))
             }
             (None, Some(given)) => {
@@ -182,8 +185,14 @@ impl Source {
         }
     }
 
-    /// Ordinary HTTPS clients cannot show a token, so a guest that asks for one refuses them.
-    pub(super) fn plain_clients(&self, flags: &ServeFlags, access: &Access) -> Result<PlainClients, ConfigError> {
+    /// Nobody publishes a server by leaving a key out: unless told, ordinary HTTPS clients are served only from this
+    /// machine, or where they show a certificate. They cannot show a token.
+    pub(super) fn plain_clients(
+        &self,
+        flags: &ServeFlags,
+        access: &Access,
+        listen: &Addr,
+    ) -> Result<PlainClients, ConfigError> {
         let (value, origin) = match (flags.plain_clients, &self.file.plain_clients) {
             (Some(value), _) => (Some(value), Origin::flag("--plain-clients")),
             (None, Some(given)) => (Some(*given.get_ref()), self.origin("plain_clients", given)),
@@ -191,8 +200,10 @@ impl Source {
         };
         match (value, access) {
             (Some(PlainClients::Allow), Access::Token(_)) => Err(ConfigError::at(origin, Reason::PlainBesideTokens)),
-            (None, Access::Token(_)) => Ok(PlainClients::Refuse),
-            (value, _) => Ok(value.unwrap_or(PlainClients::Allow)),
+            (Some(value), _) => Ok(value),
+            (None, Access::Certificate(_)) => Ok(PlainClients::Allow),
+            (None, Access::Anyone) if listen.is_local() => Ok(PlainClients::Allow),
+            (None, Access::Anyone | Access::Token(_)) => Ok(PlainClients::Refuse),
         }
     }
 

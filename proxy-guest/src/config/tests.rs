@@ -22,7 +22,8 @@ fn an_upstream_is_enough() {
     let config = resolve("--upstream 8080", "").unwrap();
     assert_eq!(config.listen.to_string(), "[::]:8443");
     assert_eq!(config.upstream.scope, Scope::InsideGuest);
-    assert_eq!(config.plain_clients, PlainClients::Allow);
+    assert_eq!(config.plain_clients, PlainClients::Refuse);
+    assert!(config.is_open_to_anyone());
     assert_eq!(config.limits, Limits::default());
     assert!(config.admin.is_none());
     assert!(matches!(config.access, Access::Anyone));
@@ -148,6 +149,41 @@ fn a_policy_for_clients_is_refused_and_not_ignored() {
 }
 
 #[test]
+fn ordinary_clients_are_served_unasked_only_from_this_machine() {
+    for local in ["127.0.0.1:1", "[::1]:1", "localhost:1", "1", "unix:/run/x"] {
+        let config = resolve(&format!("--upstream 1 --listen {local}"), "").unwrap();
+        assert_eq!((config.plain_clients, config.is_open_to_anyone()), (PlainClients::Allow, false), "{local}");
+    }
+    for elsewhere in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "host.example:1"] {
+        let line = format!("--upstream 1 --listen {elsewhere}");
+        let config = resolve(&line, "").unwrap();
+        assert_eq!((config.plain_clients, config.is_open_to_anyone()), (PlainClients::Refuse, true), "{elsewhere}");
+        // Whoever asks for it gets it, and is warned all the same.
+        let config = resolve(&line, "plain_clients = \"allow\"").unwrap();
+        assert_eq!((config.plain_clients, config.is_open_to_anyone()), (PlainClients::Allow, true), "{elsewhere}");
+    }
+}
+
+#[test]
+fn the_flag_names_a_tokens_file_and_says_what_is_wrong_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let tokens = dir.path().join("tokens");
+    std::fs::write(&tokens, "00".repeat(32)).unwrap();
+    let line = format!("--upstream 1 --tokens {}", tokens.display());
+    // The flag overrides the file's key, which may name what is not there.
+    let config = resolve(&line, "[clients]\ntokens_file = \"absent\"").unwrap();
+    assert!(matches!(config.access, Access::Token(_)) && !config.is_open_to_anyone());
+    assert_eq!(config.plain_clients, PlainClients::Refuse);
+    std::fs::write(&tokens, "correct horse").unwrap();
+    let wrong = refused(&line, "");
+    assert!(wrong.starts_with("--tokens: ") && wrong.contains("line 1: wanted 64 hex digits"), "{wrong}");
+    let absent = refused("--upstream 1 --tokens /nonexistent/tokens", "");
+    assert!(absent.starts_with("--tokens: ") && absent.contains("cannot read /nonexistent/tokens"), "{absent}");
+    let unreadable = refused(&format!("--upstream 1 --tokens {}", dir.path().display()), "");
+    assert!(unreadable.starts_with("--tokens: "), "{unreadable}");
+}
+
+#[test]
 fn a_token_keeps_ordinary_clients_out() {
     let dir = tempfile::tempdir().unwrap();
     let tokens = dir.path().join("tokens");
@@ -185,7 +221,7 @@ fn measured_settings_are_sorted_and_change_with_what_matters() {
     let changed = |line: &str, text: &str| resolve(line, text).unwrap().measured_settings() != base;
     let names = "names = [\"a\", \"b\"]\n";
     assert!(!changed("--upstream 1", names));
-    assert!(!changed("--upstream 1 --listen 5 --admin 6", &format!("{names}[log]\nlevel = \"debug\"")));
+    assert!(!changed("--upstream 1 --listen [::]:5 --admin 6", &format!("{names}[log]\nlevel = \"debug\"")));
     assert!(changed("--upstream 2", names));
     assert!(changed("--upstream 1 --plain-clients refuse", names));
     assert!(changed("--upstream 1", "names = [\"a\"]"));
