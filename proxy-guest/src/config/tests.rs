@@ -223,7 +223,7 @@ fn measured_settings_are_sorted_and_change_with_what_matters() {
     assert!(!changed("--upstream 1", names));
     assert!(!changed("--upstream 1 --listen [::]:5 --admin 6", &format!("{names}[log]\nlevel = \"debug\"")));
     assert!(changed("--upstream 2", names));
-    assert!(changed("--upstream 1 --plain-clients refuse", names));
+    assert!(changed("--upstream 1 --plain-clients allow", names));
     assert!(changed("--upstream 1", "names = [\"a\"]"));
     assert!(changed("--upstream 1", &format!("{names}upstream_mode = \"tcp\"")));
     assert!(changed("--upstream 1", &format!("{names}x_forwarded_for = \"append\"")));
