@@ -8,6 +8,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,7 +41,7 @@ use crate::config::ForwardedFor;
 /// Largest head of a request, and of its trailers.
 const MAX_HEAD_BYTES: u32 = 64 * 1024;
 /// Requests that one HTTP/2 client has at once; each may hold a connection to the upstream.
-const MAX_STREAMS: u32 = 64;
+const MAX_STREAMS: u32 = 32;
 /// What one HTTP/2 client may have on its way to the upstream: of one request, and of all.
 const UPLOAD_WINDOW: u32 = 64 * 1024;
 const UPLOADS_WINDOW: u32 = 128 * 1024;
@@ -71,6 +72,7 @@ where
         connections: Connections::new(inner.upstream_places.of_connection(peer.source())),
         requests: inner.request_places.of_connection(peer.source()),
         heads: Heads::new(),
+        told_full: AtomicBool::new(false),
         upgraded: Mutex::new(None),
     });
     let service = service_fn(|request| {
@@ -179,6 +181,8 @@ struct Session {
     connections: Connections,
     requests: Allowance,
     heads: Heads,
+    /// Whether the log says that this client asked for more than it may have.
+    told_full: AtomicBool,
     /// Both ends of an accepted upgrade, to be relayed once the HTTP side has let go of the client's stream.
     upgraded: Mutex<Option<Upgraded>>,
 }
@@ -281,7 +285,10 @@ impl Session {
 
     fn failed(&self, error: UpstreamError) -> Response<Body> {
         let source = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        tracing::warn!(peer = %self.peer, %error, source, "no answer from the upstream");
+        // A client that asks for too much would otherwise fill the log: its first refusal says it.
+        if !matches!(error, UpstreamError::Full) || !self.told_full.swap(true, Ordering::Relaxed) {
+            tracing::warn!(peer = %self.peer, %error, source, "no answer from the upstream");
+        }
         match error {
             UpstreamError::Full => refusal(StatusCode::SERVICE_UNAVAILABLE, "too many requests at once"),
             UpstreamError::Connect(ConnectError::TimedOut { .. }) => {
