@@ -16,7 +16,7 @@ use evident_proxy::start::{Ready, start_on};
 use evident_tests::Upstream;
 use evident_tests::policy::PolicyText;
 use proxy_core::metrics::Metrics;
-use proxy_core::net::LocalStream;
+use proxy_core::net::{Addr, LocalStream};
 use proxy_core::tasks::Tasks;
 use ratls::endorsement::TrustAnchors;
 use ratls::tcb::Product;
