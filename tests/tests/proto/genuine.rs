@@ -71,7 +71,11 @@ impl Genuine {
         let device = SimulatedAmdSp::new(&PKI, simulator);
         let controls = device.controls();
         let dir = tempfile::tempdir().expect("a directory");
-        let mut flags = ServeFlags { listen: Some(Addr::loopback(0)), upstream: Some(upstream.address().into()), ..ServeFlags::default() };
+        let mut flags = ServeFlags {
+            listen: Some(Addr::loopback(0)),
+            upstream: Some(upstream.address().into()),
+            ..ServeFlags::default()
+        };
         if !file.is_empty() {
             let path = dir.path().join("evident-proxy.toml");
             std::fs::write(&path, file).expect("a configuration file");
