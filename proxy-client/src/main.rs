@@ -53,7 +53,7 @@ fn main() -> ExitCode {
 fn misconfigured(error: &ConfigError) -> ExitCode {
     let code = fail(exit::USAGE, error);
     if let Some(next) = error.next_step() {
-        console::write_message(&next.to_string());
+        console::write_message(next);
     }
     code
 }

@@ -23,7 +23,7 @@ pub struct Untrusted<'a>(pub &'a str);
 impl Untrusted<'_> {
     /// Returns the text as `Display` writes it, cut after [`MAX_SHOWN_BYTES`] with an ellipsis.
     pub fn clipped(self) -> String {
-        self.cut(|shown, c| write_char(shown, c))
+        self.cut(write_char)
     }
 
     /// Returns the text as `Debug` writes it, in quotes, cut after [`MAX_SHOWN_BYTES`] with an ellipsis.

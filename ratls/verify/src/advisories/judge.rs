@@ -152,6 +152,9 @@ fn judge_line(advisory: &Advisory, line: ProcessorLine, report: &Report) -> Advi
     }
 }
 
+/// What a component is called, the number that it must reach, and where it is in a TCB version.
+type TcbFloor = (&'static str, Option<u8>, fn(&TcbVersion) -> u8);
+
 struct RowJudge<'a> {
     row: &'a AdvisoryRow,
     line: ProcessorLine,
@@ -194,7 +197,7 @@ impl RowJudge<'_> {
 
     /// The necessary numbers and bits.
     fn open(&self) -> Option<AdvisoryVerdict> {
-        let floors: [(_, _, fn(&TcbVersion) -> u8); 2] = [
+        let floors: [TcbFloor; 2] = [
             ("SNP firmware", self.row.open_below_snp, TcbVersion::snp),
             ("microcode", self.row.open_below_microcode, TcbVersion::microcode),
         ];
@@ -233,7 +236,7 @@ impl RowJudge<'_> {
 
     /// The sufficient ones, once nothing necessary is missing.
     fn met(&self) -> AdvisoryVerdict {
-        let minima: [(_, _, fn(&TcbVersion) -> u8); 5] = [
+        let minima: [TcbFloor; 5] = [
             ("FMC", self.row.min_fmc, |tcb| tcb.fmc().unwrap_or(0)),
             ("boot loader", self.row.min_bl, TcbVersion::bootloader),
             ("TEE", self.row.min_tee, TcbVersion::tee),

@@ -99,7 +99,7 @@ fn a_patched_machine_has_nothing_open_but_what_its_policy_leaves_open() {
 fn each_tcb_one_below_a_necessary_number_opens_the_row_and_says_whose_turn_it_is() {
     let table = AdvisoryTable::built_in();
     let mut tried = 0;
-    for (advisory, line, row) in numbered_rows(&table).filter(|(_, _, row)| row.alternatives.is_empty()) {
+    for (advisory, line, row) in numbered_rows(table).filter(|(_, _, row)| row.alternatives.is_empty()) {
         for (component, want) in [("snp", row.open_below_snp), ("microcode", row.open_below_microcode)] {
             let Some(want) = want else { continue };
             let good = ReportParts::patched(line);
@@ -129,7 +129,7 @@ fn each_tcb_one_below_a_necessary_number_opens_the_row_and_says_whose_turn_it_is
 fn all_four_tcbs_must_have_a_sufficient_number_to_meet_a_row() {
     let table = AdvisoryTable::built_in();
     let mut tried = 0;
-    for (advisory, line, row) in numbered_rows(&table).filter(|(_, _, row)| row.alternatives.is_empty()) {
+    for (advisory, line, row) in numbered_rows(table).filter(|(_, _, row)| row.alternatives.is_empty()) {
         for (component, want) in [("snp", row.min_snp), ("microcode", row.min_microcode)] {
             let Some(want) = want else { continue };
             let good = ReportParts::patched(line);
@@ -149,7 +149,7 @@ fn all_four_tcbs_must_have_a_sufficient_number_to_meet_a_row() {
 fn each_bit_must_be_set_in_both_vectors() {
     let table = AdvisoryTable::built_in();
     let mut tried = 0;
-    for (advisory, line, row) in numbered_rows(&table) {
+    for (advisory, line, row) in numbered_rows(table) {
         for bit in &row.bits {
             let mask = !(1u64 << bit);
             for vectors in [(mask, u64::MAX), (u64::MAX, mask), (mask, mask)] {
@@ -170,7 +170,7 @@ fn each_bit_must_be_set_in_both_vectors() {
 fn without_vectors_a_row_that_needs_bits_is_not_provable() {
     let table = AdvisoryTable::built_in();
     for version in [3, 4] {
-        for (advisory, line, row) in numbered_rows(&table).filter(|(_, _, row)| !row.bits.is_empty()) {
+        for (advisory, line, row) in numbered_rows(table).filter(|(_, _, row)| !row.bits.is_empty()) {
             let verdict = ReportParts { version, ..ReportParts::patched(line) }.of(line, advisory);
             assert!(matches!(verdict, AdvisoryVerdict::NotProvable { .. }), "{} {row:?}: {verdict:?}", advisory.id());
         }
