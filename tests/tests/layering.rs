@@ -130,7 +130,7 @@ fn sources(name: &str) -> Result<Vec<(String, String)>> {
             let path = entry?.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
+            } else if path.extension().is_some_and(|e| e == "rs") && !is_for_tests(&path) {
                 let text = without_comments_and_tests(&std::fs::read_to_string(&path)?);
                 found.push((relative(&path), text));
             }
@@ -138,6 +138,12 @@ fn sources(name: &str) -> Result<Vec<(String, String)>> {
     }
     ensure!(!found.is_empty(), "no sources of {name}");
     Ok(found)
+}
+
+/// Unit tests in files of their own: `tests.rs`, `x_tests.rs`, or below `tests/`.
+fn is_for_tests(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    name == "tests.rs" || name.ends_with("_tests.rs") || Path::new(&relative(path)).iter().any(|part| part == "tests")
 }
 
 fn relative(path: &Path) -> String {

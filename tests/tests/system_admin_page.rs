@@ -52,7 +52,7 @@ fn system_a_browser_shows_each_guest_its_table_and_its_history_without_script() 
         "SIMULATED, PROVES NOTHING",
         &guest.address().to_string(),
         "<svg",
-        "Trust table. AMD-SP ok, vTPM none, firmware L2 by amd-sp, boot L0",
+        "Trust table. AMD-SP ok, vTPM none, firmware L2 by amd-sp, other boot L0",
         "Open tunnels: 0",
         "<h3>History</h3>",
         "accepted",

@@ -149,7 +149,7 @@ fn system_the_client_says_what_is_wrong_with_its_flags_its_file_and_its_policy()
         ("identity = \"any\"", "identity = \"yes\"", "policy.toml:3: identity"),
         ("identity = \"any\"\n", "", "identity: missing"),
         ("[\"vcek\"]", "[]", "snp.signing_keys: an empty list"),
-        ("version = 1", "version = 2", "policy.toml:1: version"),
+        ("version = 1", "version = 3", "policy.toml:1: version"),
         ("bl = 4", "bl = 400", "snp.minimum_tcb.milan.bl"),
         ("root.pem", "nowhere.pem", "roots.simulator"),
         ("[roots]", "[roots", "policy.toml:"),

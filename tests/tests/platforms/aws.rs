@@ -32,8 +32,6 @@ async fn an_instance_without_nitrotpm_is_accepted_for_what_it_is_and_the_gap_is_
     assert_eq!(result.verdict().as_str(), "accepted", "{result}");
     let evidence = result.evidence().unwrap();
     assert!(evidence.tpm().is_none() && evidence.report().vek().csp().is_some(), "{result}");
-    let missing = result.findings().iter().find(|finding| finding.id() == "T_MISSING").unwrap();
-    assert!(missing.help().contains("nothing says which system booted behind the firmware"), "{missing:?}");
     let text = result.to_string();
     assert!(text.contains("T_MISSING"), "{text}");
     assert!(guest.page(&policy).await.starts_with("HTTP/1.1 200"));
