@@ -6,7 +6,7 @@ use proxy_core::net::Addr;
 use proxy_core::telemetry::{Format, Level};
 use serde::Deserialize;
 
-use super::{ForwardedFor, Limits, PlainClients, Platform, UpstreamMode};
+use super::{ForwardedFor, ForwardedHeaders, Limits, PlainClients, Platform, UpstreamMode};
 
 /// A value that an error may have to point at.
 pub(super) type Given<T> = toml::Spanned<T>;
@@ -22,6 +22,7 @@ pub(super) struct File {
     pub(super) platform: Option<Platform>,
     pub(super) vmpl: Option<Given<u32>>,
     pub(super) plain_clients: Option<Given<PlainClients>>,
+    pub(super) forwarded: Option<ForwardedHeaders>,
     pub(super) x_forwarded_for: Option<ForwardedFor>,
     pub(super) admin: Option<Given<Addr>>,
     pub(super) admin_outside_host: Option<Given<String>>,

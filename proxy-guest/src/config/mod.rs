@@ -46,6 +46,7 @@ pub struct Config {
     pub device: Device,
     pub plain_clients: PlainClients,
     pub access: Access,
+    pub forwarded: ForwardedHeaders,
     pub x_forwarded_for: ForwardedFor,
     pub admin: Option<AdminAddr>,
     pub log: Log,
@@ -111,6 +112,19 @@ pub enum ForwardedFor {
     Keep,
     /// The client's address is added at its end.
     Append,
+    /// Only the client's address. Follows from `forwarded` where this setting is left out.
+    #[serde(skip)]
+    Replace,
+}
+
+/// What happens to X-Forwarded-* and `Forwarded` in requests of ordinary clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ForwardedHeaders {
+    /// Taken away; X-Forwarded-Proto, -Host and -For are set from what we saw.
+    Replace,
+    /// Passed on as the client sent them; nothing is added.
+    Keep,
 }
 
 /// The hardware, and where its endorsements come from.
@@ -169,6 +183,7 @@ impl Config {
         let listen = (flags.listen.clone())
             .or_else(|| file.listen.clone())
             .unwrap_or_else(|| DEFAULT_LISTEN.parse().expect("the default is an address"));
+        let forwarded = file.forwarded.unwrap_or(ForwardedHeaders::Replace);
         Ok(Config {
             upstream: source.upstream(flags)?,
             names: source.names()?,
@@ -176,7 +191,11 @@ impl Config {
             plain_clients: source.plain_clients(flags, &access, &listen)?,
             listen,
             access,
-            x_forwarded_for: file.x_forwarded_for.unwrap_or(ForwardedFor::Keep),
+            forwarded,
+            x_forwarded_for: file.x_forwarded_for.unwrap_or(match forwarded {
+                ForwardedHeaders::Replace => ForwardedFor::Replace,
+                ForwardedHeaders::Keep => ForwardedFor::Keep,
+            }),
             admin: source.admin(flags)?,
             log: source.log(),
             limits: source.limits()?,
@@ -200,6 +219,7 @@ impl Config {
         let mut settings = vec![
             ("clients.certificate", certificate.to_owned()),
             ("clients.token", token.to_owned()),
+            ("forwarded", self.forwarded.to_string()),
             ("names", self.names.join(",")),
             ("plain_clients", self.plain_clients.to_string()),
             ("upstream", self.upstream.addr.to_string()),
@@ -262,7 +282,8 @@ macro_rules! spelled {
 spelled!(UpstreamMode { Http => "http", Tcp => "tcp" });
 spelled!(Scope { InsideGuest => "inside the guest", OutsideGuest => "outside the guest" });
 spelled!(PlainClients { Allow => "allow", Refuse => "refuse" });
-spelled!(ForwardedFor { Keep => "keep", Append => "append" });
+spelled!(ForwardedFor { Keep => "keep", Append => "append", Replace => "replace" });
+spelled!(ForwardedHeaders { Replace => "replace", Keep => "keep" });
 spelled!(Platform { Auto => "auto", Snp => "snp", Azure => "azure", Gcp => "gcp", Aws => "aws", Svsm => "svsm" });
 
 #[cfg(test)]

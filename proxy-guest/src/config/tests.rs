@@ -227,7 +227,21 @@ fn measured_settings_are_sorted_and_change_with_what_matters() {
     assert!(changed("--upstream 1", "names = [\"a\"]"));
     assert!(changed("--upstream 1", &format!("{names}upstream_mode = \"tcp\"")));
     assert!(changed("--upstream 1", &format!("{names}x_forwarded_for = \"append\"")));
+    assert!(changed("--upstream 1", &format!("{names}forwarded = \"keep\"")));
     assert!(changed("--upstream 1", &format!("{names}vmpl = 1")));
+}
+
+#[test]
+fn what_is_wrong_with_forwarded_is_said_with_line_and_key() {
+    for (text, wanted) in [
+        ("forwarded = \"append\"", "expected `replace` or `keep`"),
+        ("forwarded = true", "string"),
+        ("x_forwarded_for = \"replace\"", "expected `keep` or `append`"),
+    ] {
+        let error = refused("--upstream 1", &format!("vmpl = 0\n{text}\n"));
+        let key = text.split(' ').next().unwrap();
+        assert!(error.contains("line 2") && error.contains(key) && error.contains(wanted), "{text}: {error}");
+    }
 }
 
 /// docs/configuration.md is the reference of the settings; this holds it to the code.

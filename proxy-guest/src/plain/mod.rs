@@ -14,6 +14,7 @@
 //! upstream breaks off downstream too: the TLS connection then ends without close_notify, the HTTP/2 stream with a reset.
 
 mod body;
+mod forwarded;
 mod heads;
 mod places;
 mod raw;
@@ -32,7 +33,8 @@ use proxy_core::tasks::Tasks;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
-use crate::config::{Config, ForwardedFor, UpstreamMode};
+use crate::config::{Config, UpstreamMode};
+use forwarded::ForwardedRules;
 use places::Places;
 use watch::{Activity, Watched};
 
@@ -50,7 +52,7 @@ pub struct Plain {
 struct Inner {
     upstream: Addr,
     mode: UpstreamMode,
-    forwarded_for: ForwardedFor,
+    forwarded: ForwardedRules,
     connect_timeout: Period,
     first_byte_timeout: Period,
     idle_timeout: Timeout,
@@ -71,7 +73,7 @@ impl Plain {
             inner: Arc::new(Inner {
                 upstream: config.upstream.addr.clone(),
                 mode: config.upstream.mode,
-                forwarded_for: config.x_forwarded_for,
+                forwarded: ForwardedRules { headers: config.forwarded, client: config.x_forwarded_for },
                 connect_timeout: limits.upstream_connect_timeout,
                 first_byte_timeout: limits.first_byte_timeout,
                 idle_timeout: limits.idle_timeout,

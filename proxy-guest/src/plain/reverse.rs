@@ -13,9 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{
-    CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONNECTION, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use http::uri::Authority;
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Full};
@@ -36,7 +34,6 @@ use super::places::Allowance;
 use super::upstream::{Body, BoxError, Connections, InSips, UpstreamError};
 use super::watch::Activity;
 use super::{Inner, raw};
-use crate::config::ForwardedFor;
 
 /// Largest head of a request, and of its trailers.
 const MAX_HEAD_BYTES: u32 = 64 * 1024;
@@ -51,8 +48,6 @@ const SEND_BUFFER_BYTES: usize = 16 * 1024;
 const IDLE_GRACE: Duration = Duration::from_secs(5);
 /// What requests under way get beyond the connection's lifetime.
 const LIFETIME_GRACE: Duration = Duration::from_secs(30);
-
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 pub(super) async fn serve<S>(
     inner: &Arc<Inner>,
@@ -226,20 +221,18 @@ impl Session {
         wanted: Option<&HeaderValue>,
     ) -> Result<Request<Body>, &'static str> {
         let (mut parts, body) = request.into_parts();
-        let host = host(&parts.uri, &parts.headers, parts.version)?;
+        let asked = host(&parts.uri, &parts.headers, parts.version)?;
         if !is_only_chunked(&parts.headers) {
             return Err("a transfer coding other than chunked is not served here");
         }
         strip_for_next_hop(&mut parts.headers);
         // HTTP/1.1 needs one, and servers refuse an empty one.
-        parts.headers.insert(HOST, host.unwrap_or_else(|| own_host(&self.inner.upstream)));
+        parts.headers.insert(HOST, asked.clone().unwrap_or_else(|| own_host(&self.inner.upstream)));
         join_cookies(&mut parts.headers);
         if let Some(protocol) = wanted {
             set_upgrade(&mut parts.headers, protocol.clone());
         }
-        if let (ForwardedFor::Append, Peer::Tcp(address)) = (self.inner.forwarded_for, self.peer) {
-            append_forwarded_for(&mut parts.headers, &address.ip().to_canonical().to_string());
-        }
+        self.inner.forwarded.apply(&mut parts.headers, asked.as_ref(), self.peer);
         parts.uri = origin_form(&parts.uri);
         let body = match parts.version {
             Version::HTTP_2 => with_stripped_trailers(Upload::new(body)).boxed_unsync(),
@@ -375,16 +368,6 @@ fn join_cookies(headers: &mut HeaderMap) {
         let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).expect("made of header values");
         headers.insert(COOKIE, joined);
     }
-}
-
-fn append_forwarded_for(headers: &mut HeaderMap, client: &str) {
-    let mut chain: Vec<u8> = vec![];
-    for value in headers.get_all(X_FORWARDED_FOR) {
-        chain.extend_from_slice(value.as_bytes());
-        chain.extend_from_slice(b", ");
-    }
-    chain.extend_from_slice(client.as_bytes());
-    headers.insert(X_FORWARDED_FOR, HeaderValue::from_bytes(&chain).expect("made of header values and an address"));
 }
 
 /// An answer of our own. It names no address: whoever reads it may not be the operator.
