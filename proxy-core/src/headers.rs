@@ -46,9 +46,24 @@ pub fn strip_for_next_hop(headers: &mut HeaderMap) {
             || matches!(name.as_str(), "proxy-authorization" | "proxy-authenticate" | "proxy-authentication-info")
             || is_evident_header(name.as_str())
     });
+    merge_content_length(headers);
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
+
+/// Writes a length that is given several times, each time the same, once (RFC 9110 §8.6): `3, 3` is legal to receive and to
+/// merge, and hyper does not send it. Different lengths stay as they are; whoever sends them on refuses the message.
+fn merge_content_length(headers: &mut HeaderMap) {
+    let lengths: Vec<String> = tokens(headers, &CONTENT_LENGTH).map(str::to_owned).collect();
+    if let [first, others @ ..] = lengths.as_slice()
+        && !others.is_empty()
+        && first.bytes().all(|b| b.is_ascii_digit())
+        && others.iter().all(|other| other == first)
+        && let Ok(value) = HeaderValue::from_str(first)
+    {
+        headers.insert(CONTENT_LENGTH, value);
     }
 }
 
@@ -185,5 +200,26 @@ mod tests {
         let collected = with_stripped_trailers(body).collect().await.unwrap();
         assert_eq!(collected.trailers(), Some(&map(&[("grpc-status", "0")])));
         assert_eq!(collected.to_bytes(), "data");
+    }
+
+    #[test]
+    fn a_length_that_is_given_twice_is_written_once_and_two_lengths_stay() {
+        for (given, wanted) in [
+            (&["3, 3"][..], &["3"][..]),
+            (&["3", "3"], &["3"]),
+            (&["3,3,3", "3"], &["3"]),
+            (&["3"], &["3"]),
+            (&["3, 4"], &["3, 4"]),
+            (&["3", "4"], &["3", "4"]),
+            (&["x, x"], &["x, x"]),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in given {
+                headers.append(CONTENT_LENGTH, HeaderValue::from_static(value));
+            }
+            strip_for_next_hop(&mut headers);
+            let seen: Vec<_> = headers.get_all(CONTENT_LENGTH).iter().map(|v| v.to_str().unwrap()).collect();
+            assert_eq!(seen, wanted, "{given:?}");
+        }
     }
 }
