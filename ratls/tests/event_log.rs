@@ -295,7 +295,9 @@ fn plat_n40_secure_boot_is_configured_before_the_separator_and_used_after_it() {
     };
     assert_eq!(odd(&state(&[1])), []);
     assert_eq!(odd(&state(&[0])), []);
-    for data in [&[][..], &[2], &[1, 0]] {
+    // A variable that does not exist.
+    assert_eq!(odd(&state(&[])), []);
+    for data in [&[2][..], &[1, 0]] {
         assert_eq!(odd(&state(data)), [(7, Irregularity::SecureBootValue)], "{data:?}");
     }
     let unmeasured = with(|log| drop(log.records.remove(2)));
@@ -318,6 +320,21 @@ fn plat_n40_secure_boot_is_configured_before_the_separator_and_used_after_it() {
         log.records.insert(at, kernel);
     });
     assert_eq!(odd(&direct), []);
+    // A unified image, or a shim, that QEMU hands over starts another behind the call; two in front are none.
+    let nested = with(|log| {
+        let at = log.position(|r| r.data.starts_with(b"Calling"));
+        let first = log.position(|r| r.kind == EventType::BOOT_SERVICES_APPLICATION);
+        let image = log.records.remove(first);
+        log.records.insert(at, image);
+    });
+    assert_eq!(odd(&nested), []);
+    let two = with(|log| {
+        let at = log.position(|r| r.data.starts_with(b"Calling"));
+        let call = log.records.remove(at);
+        let last = log.records.iter().rposition(|r| r.kind == EventType::BOOT_SERVICES_APPLICATION).unwrap();
+        log.records.insert(last + 1, call);
+    });
+    assert_eq!(odd(&two), [(4, Irregularity::ApplicationBeforeCall), (4, Irregularity::ApplicationBeforeCall)]);
     let uncalled = with(|log| log.records.retain(|r| !r.data.starts_with(b"Calling")));
     assert_eq!(odd(&uncalled), [(4, Irregularity::ApplicationBeforeCall), (4, Irregularity::ApplicationBeforeCall)]);
 }

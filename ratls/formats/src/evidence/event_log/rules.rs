@@ -200,20 +200,18 @@ fn separators(log: &EventLog, pcr: u8, found: &mut Found) {
     }
 }
 
-/// Applications in PCR 4 follow the call. OVMF starts a kernel that QEMU hands it before it comes to boot options; then it is the
-/// only one.
+/// Applications in PCR 4 follow the call. OVMF starts a kernel that QEMU hands it before it comes to boot options: then that
+/// one is in front of the call, and what it starts itself (the kernel inside a unified image, or behind a shim) follows.
 fn applications(log: &EventLog, found: &mut Found) {
     let mut called = false;
     let mut early = Vec::new();
-    let mut number = 0;
     for event in log.extending(4) {
         called |= event.is_digest_of(&[CALLING.as_bytes()]);
-        if event.kind() == EventType::BOOT_SERVICES_APPLICATION {
-            number += 1;
-            early.extend((!called).then_some(event));
+        if event.kind() == EventType::BOOT_SERVICES_APPLICATION && !called {
+            early.push(event);
         }
     }
-    if number > 1 || !called {
+    if early.len() > 1 || !called {
         early.into_iter().for_each(|event| found.at(event, Irregularity::ApplicationBeforeCall));
     }
 }
@@ -238,6 +236,8 @@ fn secure_boot(log: &EventLog, found: &mut Found) {
                 }
                 match (on, variable.data) {
                     (Some(_), _) => found.at(event, Irregularity::SecondSecureBootVariable),
+                    // A variable that does not exist is measured without data (PFP 1.05, 3.3.4.8): Secure Boot is off.
+                    (None, []) => on = Some(false),
                     (None, [value @ (0 | 1)]) => on = Some(*value == 1),
                     (None, _) => {
                         on = Some(false);
