@@ -91,8 +91,25 @@ pub(crate) fn facts_of_policy(path: &Path) -> Result<Facts, Output> {
         .parse()
         .map_err(|error: toml::de::Error| Output::failed(EXIT_USAGE, &error, "docs/policy.md lists every key."))?;
     let mut facts = Facts::default();
-    flatten(&mut facts, "", &toml::Value::Table(table));
+    flatten(&mut facts, "", &toml::Value::Table(by_profile(table)));
     Ok(facts)
+}
+
+/// Each `[[accept]]` entry under the profile that it is for, so that nothing of one is compared with another. A file for one
+/// platform keeps the plain names, in either version.
+fn by_profile(mut document: toml::Table) -> toml::Table {
+    let Some(toml::Value::Array(entries)) = document.remove("accept") else { return document };
+    let single = entries.len() == 1;
+    for mut entry in entries.into_iter().filter_map(|entry| entry.try_into::<toml::Table>().ok()) {
+        let profile = entry.remove("profile").unwrap_or_else(|| "".into());
+        if single {
+            document.insert("profiles".to_owned(), vec![profile].into());
+            document.extend(entry);
+        } else {
+            document.insert(format!("accept[{}]", profile.as_str().unwrap_or_default()), entry.into());
+        }
+    }
+    document
 }
 
 fn flatten(facts: &mut Facts, name: &str, value: &toml::Value) {
@@ -106,5 +123,31 @@ fn flatten(facts: &mut Facts, name: &str, value: &toml::Value) {
         toml::Value::Array(values) => values.iter().for_each(|value| flatten(facts, name, value)),
         toml::Value::String(text) => facts.add(name, text),
         other => facts.add(name, other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_that_moved_from_one_platform_to_another_is_a_difference() {
+        let file = |snp: &str, gcp: &str| -> toml::Table {
+            let text = format!(
+                "version = 2\n[[accept]]\nprofile = \"snp\"\nsnp.measurements = [\"{snp}\"]\n\
+                 [[accept]]\nprofile = \"gcp-snp\"\nsnp.measurements = [\"{gcp}\"]\n"
+            );
+            by_profile(text.parse().unwrap())
+        };
+        assert_eq!(file("a", "b"), file("a", "b"));
+        assert_ne!(file("a", "b"), file("b", "a"));
+        assert!(file("a", "b").contains_key("accept[gcp-snp]"));
+    }
+
+    #[test]
+    fn one_platform_has_the_same_names_in_both_versions() {
+        let one: toml::Table = "profiles = [\"snp\"]\nidentity = \"any\"\n".parse().unwrap();
+        let other: toml::Table = "[[accept]]\nprofile = \"snp\"\nidentity = \"any\"\n".parse().unwrap();
+        assert_eq!(by_profile(one), by_profile(other));
     }
 }

@@ -122,7 +122,9 @@ fn table<'d, T>(
     }
     match entry {
         None => Ok(None),
-        Some(entry) => Err(entry.error(PolicyProblem::Conflict("has no effect: profiles does not name this platform"))),
+        Some(entry) => {
+            Err(entry.error(PolicyProblem::Conflict("has no effect: this policy is for guests of another platform")))
+        }
     }
 }
 

@@ -339,6 +339,10 @@ impl ProfilePolicy {
         if matches!(&self.identity, IdentityRule::All(rules) if rules.tpm.is_some()) {
             return Some(root.error_inside("identity", "tpm", PolicyProblem::OfSomeProfiles));
         }
+        // Of a cloud's CAs only its own guests have lists.
+        if self.crl == CrlRule::Require {
+            return Some(root.error_inside("endorsements", "crl", PolicyProblem::OfSomeProfiles));
+        }
         (!self.snp.measurements.is_empty())
             .then(|| root.error_inside("snp", "measurements", PolicyProblem::OfSomeProfiles))
     }

@@ -71,6 +71,10 @@ fn a_shared_file_may_hold_nothing_that_concerns_some_platforms_only() {
         let error = parse(&text).unwrap_err();
         assert!(error.starts_with(place) && error.contains("[[accept]]"), "{more}: {error}");
     }
+    let lists = format!("{}endorsements.crl = \"require\"\n", shared());
+    let error = AppraisalPolicy::parse(&lists, "p.toml").unwrap_err();
+    assert_eq!((error.key(), error.problem()), ("endorsements.crl", &PolicyProblem::OfSomeProfiles));
+    assert!(parse(&lists.replace("require", "require-amd")).is_ok());
     let digests = shared().replace("\"whatever launch_identity signed\"", &format!("[\"{}\"]", "1".repeat(96)));
     let error = AppraisalPolicy::parse(&digests, "p.toml").unwrap_err();
     assert_eq!((error.line(), error.key()), (4, "snp.measurements"));
