@@ -155,7 +155,7 @@ impl AttestedStream {
         Ok(self)
     }
 
-    /// Whether another OPEN may go out now ([`Lifespan::may_carry_another`]).
+    /// Whether another OPEN may go out now (`Lifespan::may_carry_another`).
     pub fn may_carry_another(&self, now: Instant, reuse_for: Duration) -> bool {
         self.facts.offered & features::REUSE != 0 && self.facts.lifespan.may_carry_another(now, reuse_for)
     }

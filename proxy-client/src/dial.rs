@@ -1,6 +1,6 @@
 //! From an address to an attested stream: dial, handshake, evidence, verdict, and only then OPEN.
 //!
-//! [`AttestedStream`] is the one way to a guest's upstream, and it cannot be made without an [`AcceptedResult`].
+//! [`AttestedStream`] is the one way to a guest's upstream, and it cannot be made without an `AcceptedResult`.
 
 use std::io;
 use std::sync::Arc;
@@ -48,7 +48,7 @@ pub struct Deadlines {
 
 /// What every connection to one guest has in common.
 pub struct Target {
-    /// Tried in this order, the next before the one before has given up ([`race`]).
+    /// Tried in this order, the next before the one before has given up (`race`).
     pub addresses: Vec<Addr>,
     pub server_name: ServerName<'static>,
     pub tls: Arc<ClientConfig>,

@@ -1,5 +1,8 @@
 //! The command line of `evident-proxy`. Flags override the configuration file; nothing is decided here.
 
+// Help texts of flags, in which brackets stand around addresses.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};

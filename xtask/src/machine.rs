@@ -37,6 +37,11 @@ pub(crate) const FOR_TESTS: &[Package] = &[
     Package { name: "gcc", present: || command("cc"), why: "compiles the C of both crypto backends, and links" },
     Package { name: "busybox-static", present: || command("busybox"), why: "userland of the guest that boots" },
     Package { name: "chromium", present: || command("chromium"), why: "looks at the client's page" },
+    Package {
+        name: "cryptsetup-bin",
+        present: || Path::new("/usr/sbin/veritysetup").is_file(),
+        why: "the second opinion on dm-verity root hashes",
+    },
     Package { name: "cpio", present: || command("cpio"), why: "packs that guest's initrd" },
     Package { name: "curl", present: || command("curl"), why: "a client in the tests" },
     Package { name: "fuse3", present: || command("fusermount3"), why: "mounts the look-alike of configfs-tsm" },

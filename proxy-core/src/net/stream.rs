@@ -78,7 +78,7 @@ impl LocalStream {
         }
     }
 
-    /// Leaves the runtime that it is on, for [`Leaving::arrive`] on another.
+    /// Leaves the runtime that it is on, for `Leaving::arrive` on another.
     pub fn leave(self) -> io::Result<Leaving> {
         Ok(match self {
             LocalStream::Tcp(stream) => Leaving::Tcp(stream.into_std()?),
